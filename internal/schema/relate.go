@@ -156,6 +156,9 @@ func assignObject(from, to *Type, path string, depth int, out *[]Mismatch) {
 		}
 		return
 	}
+	if !to.Strict {
+		return // closed for readers only: the validator lets others pass
+	}
 	for _, n := range from.names() {
 		if _, ok := to.Fields[n]; !ok {
 			*out = append(*out, Mismatch{below(n), "unknown", fmt.Sprintf("%s is not a property of %s%s", below(n), to.name(), DidYouMean(n, to.names()))})

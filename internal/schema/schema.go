@@ -236,7 +236,7 @@ func (s *Schema) Decode(b []byte) (any, []Violation) {
 		return v, nil
 	}
 	big := false
-	v = coerce(v, s.typ, &big)
+	v = coercer{own: true, big: &big}.value(v, s.typ)
 	if bad := s.Validate(v); len(bad) > 0 {
 		return nil, bad
 	}

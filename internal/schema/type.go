@@ -29,6 +29,7 @@ type Type struct {
 	Fields   map[string]*Field // Object: declared properties
 	Order    []string          // Object: property names in declared order, for docs and mocks
 	Open     bool              // Object: further properties are allowed; their type is Extra
+	Strict   bool              // Object: additionalProperties is false, so a value with others is refused
 	Extra    *Type             // Object: type of further properties; nil with Open means Any
 	Items    *Type             // Array: type of each element; nil means Any; Kind Null without Nullable: surely empty
 	Format   string            // "cents", "date", "date-time", "uri", ...

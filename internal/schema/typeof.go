@@ -295,7 +295,7 @@ func (b *builder) object(t *Type, m map[string]any) {
 	// readers, though open for the validator: every misspelling would pass else.
 	switch additional := m["additionalProperties"].(type) {
 	case bool:
-		t.Open = additional
+		t.Open, t.Strict = additional, !additional
 	case map[string]any:
 		t.Open, t.Extra = true, b.build(additional)
 	default:
@@ -360,6 +360,7 @@ func both(a, b *Type) *Type {
 	default:
 		t.Open = a.Open && b.Open
 	}
+	t.Strict = a.Strict || b.Strict
 	if t.Extra == nil {
 		t.Extra = b.Extra
 	}
