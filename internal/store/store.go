@@ -165,6 +165,14 @@ var (
 	ErrNoRun  = errors.New("no such run")
 	ErrFull   = errors.New("the store's disk is full")
 	ErrErased = errors.New("the person's key was destroyed")
+	// ErrClosed: the store was closed (or, in a test, its process "crashed").
+	ErrClosed = errors.New("the store is closed")
+	// ErrTooLarge: a value above 8 MiB, or a run of more than 100,000 commits
+	// (semantics 6.3).
+	ErrTooLarge = errors.New("larger than the journal takes")
+	// ErrNoBlob and ErrNoVersion: nothing is stored under that digest.
+	ErrNoBlob    = errors.New("no such blob")
+	ErrNoVersion = errors.New("no such version")
 	// ErrQueueFull: 1,000 runs queue behind this order key (semantics 5.4).
 	ErrQueueFull = errors.New("too many runs queue behind this order key")
 )
@@ -186,30 +194,51 @@ type Journal interface {
 	// Accept makes a run durable with its first records. r.ID was reserved. With
 	// an OrderKey the commit gives the place, and the run is stored as Queued if
 	// an earlier one of (Route, OrderKey) lives, whatever r.State says. It fills
-	// and returns the stored run. *Duplicate if the once key is taken.
+	// and returns the stored run. *Duplicate if the once key is taken. The lease
+	// is zero for a run stored as Queued; so it is where r.State is one that rests
+	// or has ended.
 	Accept(ctx context.Context, r Run, rs ...Record) (Run, Lease, error)
 
 	// Append adds records and sets the state, in one commit that fails with
 	// ErrFenced if l's epoch is not the run's. A zero wake means: rest until
 	// something happens; with state Running or Undoing the run stays with its
-	// owner, else the lease is given back. An ended state frees the order key
-	// and makes the next run of it due.
+	// owner, else the lease is given back. Running or Undoing with a wake also
+	// gives it back: the run rests under that word and is due then (a deferred
+	// undo). A run that an event reached since its claim is due at once, whatever
+	// wake says, unless it parks or ends. An ended state frees the order key and
+	// makes the next run of it due.
 	Append(ctx context.Context, l Lease, s State, reason string, wake time.Time, rs ...Record) error
 
 	// Claim takes up to max runs that are due, woken, or whose owner's lease ran
-	// out, by priority then due instant, raising each one's epoch.
+	// out, by priority then due instant, raising each one's epoch. A claimed run
+	// that was queued or waiting is Running from here on. The runs come without
+	// Head, Subjects and OrderKey, which Load gives. A run may be claimed with
+	// nothing new to find (an event that it took already): look and rest again.
 	Claim(ctx context.Context, worker string, max int) ([]Run, []Lease, error)
 	// ClaimOne takes one run whatever its due instant, for a person's act or a
-	// caller's retry; ErrFenced if its owner is alive.
+	// caller's retry; ErrFenced if its owner is alive. It changes no state: until
+	// the holder's first Append a crash leaves the run as it was.
 	ClaimOne(ctx context.Context, worker string, id RunID) (Run, Lease, error)
+	// Renew prolongs leases and returns those that are no longer held; the new
+	// instant is now + the store's lease time.
 	Renew(ctx context.Context, ls ...Lease) (lost []Lease, err error)
+	// Release gives leases back without a word (SIGTERM): a run that was running
+	// can be claimed at once.
+	Release(ctx context.Context, ls ...Lease) error
 
 	// NextDue is the earliest instant at which Claim may find something more.
 	NextDue(ctx context.Context) (time.Time, bool, error)
 	// Wake receives a value (never blocking the sender) after each commit that
 	// made a run due or put a row in the outbox.
 	Wake() <-chan struct{}
+	// OnWake calls f where Wake would receive, before the writing method returns;
+	// f must not block nor call the store. A loop that is counted on a virtual
+	// clock enters the clock in f, so that nothing seems to rest between a commit
+	// and the loop that it wakes.
+	OnWake(f func()) (stop func())
 
+	// Load gives the run and its records in order. ErrErased comes with the run
+	// and the skeletons of its records (no head, no bodies).
 	Load(ctx context.Context, id RunID) (Run, []Record, error)
 	// Find lists runs without their heads, newest first.
 	Find(ctx context.Context, f Filter) ([]Run, error)
@@ -279,7 +308,8 @@ type Message struct {
 	Body     []byte
 	Meta     map[string]string
 	At       time.Time
-	Attempts int // deliveries before this one
+	Attempts int    // deliveries before this one
+	Reason   string // of a parked message
 }
 
 // Queues is the embedded bus's table: a log of messages per topic, and named
@@ -296,11 +326,19 @@ type Queues interface {
 	// Settle deletes a delivery; Again returns it, due at the instant.
 	Settle(ctx context.Context, acks ...Ack) error
 	Again(ctx context.Context, a Ack, due time.Time) error
+	// Unreceive puts deliveries back unhandled, in their old place, with no attempt
+	// counted (a subscriber that closes).
+	Unreceive(ctx context.Context, acks ...Ack) error
 	// ParkMessage moves a delivery to the queue's parked list.
 	ParkMessage(ctx context.Context, a Ack, reason string) error
 	Parked(ctx context.Context, queue string) ([]Message, error)
+	// Unpark gives a parked delivery back to its queue with its attempts forgotten.
+	Unpark(ctx context.Context, a Ack) error
 	// Ready receives after each commit that made a message of the queue due.
 	Ready(queue string) <-chan struct{}
+	// OnReady calls f where Ready would receive, before the writing method
+	// returns; f must not block nor call the store.
+	OnReady(queue string, f func()) (stop func())
 	Depth(ctx context.Context, queue string) (int, error)
 	// Log reads a topic's messages behind a cursor (Seq), oldest first, for
 	// subscribers that were away; messages live 7 days.

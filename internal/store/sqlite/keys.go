@@ -1,0 +1,226 @@
+package sqlite
+
+import (
+	"container/list"
+	"context"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/seal"
+)
+
+const (
+	maxPersons = 10_000
+	tokenSize  = 16
+)
+
+// errAgain: a person's key changed between sealing and the commit.
+var errAgain = errors.New("a person's key changed meanwhile")
+
+// person is an unwrapped key. One that no commit holds yet must not be
+// forgotten, or a second key would be made for the same person.
+type person struct {
+	token   [tokenSize]byte
+	key     *seal.Key
+	wrapped []byte // nil once durable; guarded by Store.mu after creation
+	dead    bool   // erased; guarded by Store.mu
+}
+
+// persons is a bounded cache, least recently used forgotten.
+type persons struct {
+	mu   sync.Mutex
+	m    map[[tokenSize]byte]*list.Element
+	list *list.List
+}
+
+func (p *persons) init() {
+	p.m, p.list = make(map[[tokenSize]byte]*list.Element), list.New()
+}
+
+func (p *persons) get(t [tokenSize]byte) *person {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.m[t]
+	if e == nil {
+		return nil
+	}
+	p.list.MoveToFront(e)
+	return e.Value.(*person)
+}
+
+// add keeps x, or returns the one that came first.
+func (p *persons) add(x *person) *person {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.m[x.token]; e != nil {
+		return e.Value.(*person)
+	}
+	p.m[x.token] = p.list.PushFront(x)
+	if p.list.Len() > maxPersons {
+		e := p.list.Back()
+		delete(p.m, e.Value.(*person).token)
+		p.list.Remove(e)
+	}
+	return x
+}
+
+func (p *persons) drop(x *person) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.m[x.token]; e != nil && e.Value.(*person) == x {
+		delete(p.m, x.token)
+		p.list.Remove(e)
+	}
+}
+
+func (s *Store) personToken(subject string) [tokenSize]byte { return s.keys.Token("person", subject) }
+
+// person finds or makes a person's key; with make false nil means that there is
+// none (any more).
+func (s *Store) person(ctx context.Context, token [tokenSize]byte, create bool) (*person, error) {
+	if p := s.persons.get(token); p != nil {
+		return p, nil
+	}
+	var wrapped []byte
+	err := s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "select wrapped_key from person where token=? and wrapped_key is not null", func(st *sqlite.Stmt) error {
+			wrapped = columnBytes(st, 0)
+			return nil
+		}, token)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading a person's key: %w", err)
+	}
+	if wrapped != nil {
+		k, err := s.keys.OpenPerson(token, wrapped)
+		if err != nil {
+			return nil, err
+		}
+		return s.persons.add(&person{token: token, key: k.WithID()}), nil
+	}
+	if !create {
+		return nil, nil
+	}
+	k, wrapped, err := s.keys.NewPerson(token)
+	if err != nil {
+		return nil, err
+	}
+	return s.persons.add(&person{token: token, key: k.WithID(), wrapped: wrapped}), nil
+}
+
+// runKey makes a run's data key, wrapped for each of its subjects, else for the
+// city: subject is their tokens and sealed their wraps, in one order.
+func (s *Store) runKey(ctx context.Context, subjects []string) (data *seal.Key, subject, sealed []byte, ps []*person, err error) {
+	data, raw, err := seal.NewKey()
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	if len(subjects) == 0 {
+		return data, nil, s.city.Wrap(raw), nil, nil
+	}
+	for _, name := range subjects {
+		p, err := s.person(ctx, s.personToken(name), true)
+		if err != nil {
+			return nil, nil, nil, nil, err
+		}
+		ps = append(ps, p)
+		subject = append(subject, p.token[:]...)
+		sealed = append(sealed, p.key.Wrap(raw)...)
+	}
+	return data, subject, sealed, ps, nil
+}
+
+// openRunKey unwraps a run's data key by any of its subjects' keys; ErrErased if
+// all of them are gone.
+func (s *Store) openRunKey(ctx context.Context, subject, sealed []byte) (*seal.Key, error) {
+	if len(subject) == 0 {
+		k, ok := s.city.Unwrap(sealed)
+		if !ok {
+			return nil, fmt.Errorf("opening a run's key: %w", seal.ErrSeal)
+		}
+		return k, nil
+	}
+	if len(subject)/tokenSize*seal.WrapSize != len(sealed) || len(subject)%tokenSize != 0 {
+		return nil, fmt.Errorf("opening a run's key: %w", errPack)
+	}
+	for i := 0; i*tokenSize < len(subject); i++ {
+		p, err := s.person(ctx, [tokenSize]byte(subject[i*tokenSize:][:tokenSize]), false)
+		if err != nil {
+			return nil, err
+		}
+		if p == nil {
+			continue
+		}
+		if k, ok := p.key.Unwrap(sealed[i*seal.WrapSize:][:seal.WrapSize]); ok {
+			return k, nil
+		}
+	}
+	return nil, store.ErrErased
+}
+
+// savePersons makes new persons' keys durable with the run that needs them.
+func (t *tx) savePersons(ps []*person) error {
+	for _, p := range ps {
+		if p.dead {
+			return refuse(errAgain)
+		}
+	}
+	for _, p := range ps {
+		if p.wrapped == nil {
+			continue
+		}
+		held := p.wrapped
+		if err := t.exec("insert into person(token, wrapped_key) values(?, ?) on conflict do update set wrapped_key=excluded.wrapped_key where wrapped_key is null",
+			p.token, held); err != nil {
+			return err
+		}
+		if t.conn.Changes() == 0 { // somebody else's key was stored while ours was forgotten
+			p.dead = true
+			t.s.persons.drop(p)
+			return refuse(errAgain)
+		}
+		p.wrapped = nil
+		t.undo = append(t.undo, func() { p.wrapped = held })
+	}
+	return nil
+}
+
+// PublicID is the MAC and the number, in base 32: no index is needed to find a
+// run by it, and none can be guessed.
+func (s *Store) PublicID(id store.RunID) string {
+	tag := s.keys.Tag("run", uint64(id))
+	var b [14]byte
+	copy(b[:8], tag[:])
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], uint64(id))
+	copy(b[8:], n[2:])
+	return publicEncoding().EncodeToString(b[:])
+}
+
+// ParseID is the opposite of PublicID; store.ErrNoRun for anything else.
+func (s *Store) ParseID(id string) (store.RunID, error) {
+	b, err := publicEncoding().DecodeString(id)
+	if err != nil || len(b) != 14 {
+		return 0, store.ErrNoRun
+	}
+	var n [8]byte
+	copy(n[2:], b[8:])
+	run := store.RunID(binary.BigEndian.Uint64(n[:]))
+	if s.PublicID(run) != id {
+		return 0, store.ErrNoRun
+	}
+	return run, nil
+}
+
+func publicEncoding() *base32.Encoding {
+	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+}
+
+// Key derives a stable UUID of parts from the store's secret.
+func (s *Store) Key(parts ...string) string { return s.keys.UUID("key", parts...) }
