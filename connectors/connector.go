@@ -34,6 +34,7 @@ type Description struct {
 	Summary    string // one sentence
 	Operations []*Operation
 	Warnings   []string // what the connector had to overlook in its source document
+	Policy     Policy   // of the backend, shared by all operations: what NewGuard takes
 }
 
 // Operation is one thing that can be asked of a connector.

@@ -1,0 +1,162 @@
+package all_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/connectors/all"
+	"github.com/dime-bus/dime/connectors/city"
+	"github.com/dime-bus/dime/connectors/connectortest"
+	"github.com/dime-bus/dime/internal/httpclient"
+)
+
+// the far sides and the connectors of a content folder, wired by true HTTP.
+func wire(t *testing.T, content fs.FS, name string) connectortest.Setup {
+	t.Helper()
+	c, ps := city.New(city.Config{FS: content, Data: t.TempDir()})
+	if c == nil {
+		t.Fatal(ps)
+	}
+	srv := httptest.NewServer(c.Handler())
+	client := httpclient.New(httpclient.Config{})
+	t.Cleanup(func() { client.Close(); srv.CloseClientConnections(); srv.Close(); _ = c.Close() })
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	s := connectortest.Setup{City: c}
+	for url, to := range map[string]*connectors.Connector{srv.URL: &s.Connector, gone.URL: &s.Nowhere} {
+		cs, ps := all.Build(content, all.Deps{Client: client, City: url})
+		if cs[name] == nil {
+			t.Fatalf("no connector %s: %v", name, ps)
+		}
+		*to = cs[name]
+	}
+	return s
+}
+
+type world struct {
+	connectortest.Setup
+	n int
+}
+
+// call carries out an operation and returns its result.
+func (w *world) call(t *testing.T, op string, args map[string]any) map[string]any {
+	t.Helper()
+	for _, o := range w.Connector.Describe().Operations {
+		if o.Name == op {
+			w.n++
+			v, err := o.Do(context.Background(), connectors.Call{Key: fmt.Sprintf("prepare-%s-%d", t.Name(), w.n), Args: args})
+			if err != nil {
+				t.Fatalf("preparing with %s: %v", op, err)
+			}
+			m, _ := v.(map[string]any)
+			return m
+		}
+	}
+	t.Fatalf("no operation %s", op)
+	return nil
+}
+
+const mario = "RSSMRA80A01L736U"
+
+func TestAgenda(t *testing.T) {
+	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
+		w := &world{Setup: wire(t, os.DirFS("../.."), "agenda")}
+		ask := func(t *testing.T) map[string]any {
+			slots := w.call(t, "slots", map[string]any{"office": "anagrafe-mestre"})["slots"].([]any)
+			return map[string]any{"slot": slots[0].(map[string]any)["id"], "tax_code": mario, "service": "certificates"}
+		}
+		w.Setup.Args = func(t *testing.T, op string) map[string]any {
+			switch op {
+			case "offices":
+				return map[string]any{"service": "marriage"}
+			case "slots":
+				return map[string]any{"office": "anagrafe-lido"}
+			case "appointments":
+				return map[string]any{"on": "2026-12-01"}
+			case "hold":
+				return ask(t)
+			case "hold_by_key":
+				w.call(t, "hold", ask(t))
+				return map[string]any{"key": fmt.Sprintf("prepare-%s-%d", t.Name(), w.n)}
+			case "appointment_of_hold":
+				hold := w.call(t, "hold", ask(t))["id"]
+				w.call(t, "confirm", map[string]any{"hold": hold})
+				return map[string]any{"hold": hold}
+			}
+			return map[string]any{"hold": w.call(t, "hold", ask(t))["id"]}
+		}
+		return w.Setup
+	})
+}
+
+func TestSanzioni(t *testing.T) {
+	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
+		w := &world{Setup: wire(t, os.DirFS("../.."), "sanzioni")}
+		fine := 0
+		ask := func() map[string]any {
+			fine++
+			return map[string]any{"fine": fmt.Sprintf("V-2026-50%03d", fine), "tax_code": mario, "grounds": "other"}
+		}
+		w.Setup.Args = func(t *testing.T, op string) map[string]any {
+			switch op {
+			case "fines":
+				return map[string]any{"tax_code": mario, "status": "open"}
+			case "fine", "amount_due":
+				return map[string]any{"fine": "V-2026-00102"}
+			case "submit_appeal":
+				return ask()
+			case "appeal_by_key":
+				w.call(t, "submit_appeal", ask())
+				return map[string]any{"key": fmt.Sprintf("prepare-%s-%d", t.Name(), w.n)}
+			case "record_decision":
+				return map[string]any{"appeal": w.call(t, "submit_appeal", ask())["id"], "outcome": "refused"}
+			case "decision":
+				appeal := w.call(t, "submit_appeal", ask())["id"]
+				w.call(t, "record_decision", map[string]any{"appeal": appeal, "outcome": "accepted", "reason": "Permesso valido."})
+				return map[string]any{"appeal": appeal}
+			case "notify_office":
+				return map[string]any{"office": "appeals", "subject": "R-000001", "text": "Ricorso da esaminare."}
+			}
+			return map[string]any{"appeal": w.call(t, "submit_appeal", ask())["id"]}
+		}
+		return w.Setup
+	})
+}
+
+func TestStradario(t *testing.T) {
+	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
+		s := wire(t, os.DirFS("../.."), "stradario")
+		s.Args = func(_ *testing.T, op string) map[string]any {
+			return map[string]map[string]any{
+				"search_address":    {"q": "san marco", "sestiere": "san-marco", "limit": 2},
+				"address":           {"id": "A00001"},
+				"address_by_number": {"sestiere": "dorsoduro", "number": "3024/A"},
+				"street":            {"id": "S0019"},
+			}[op]
+		}
+		return s
+	})
+}
+
+func TestSegnalazioni(t *testing.T) {
+	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
+		w := &world{Setup: wire(t, os.DirFS("../.."), "segnalazioni")}
+		ask := map[string]any{"category": "paving", "text": "Masegno sconnesso in calle", "position": map[string]any{"lat": 45.43, "lon": 12.33}}
+		w.Setup.Args = func(t *testing.T, op string) map[string]any {
+			switch op {
+			case "open_case":
+				return ask
+			case "case_by_key":
+				w.call(t, "open_case", ask)
+				return map[string]any{"key": fmt.Sprintf("prepare-%s-%d", t.Name(), w.n)}
+			}
+			return map[string]any{"number": w.call(t, "open_case", ask)["number"]}
+		}
+		return w.Setup
+	})
+}

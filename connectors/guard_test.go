@@ -1,0 +1,116 @@
+package connectors
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/dime-bus/dime/internal/fault"
+)
+
+func enter(t *testing.T, g *Guard) func(error) {
+	t.Helper()
+	leave, err := g.Enter(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leave
+}
+
+func refused(t *testing.T, g *Guard, want fault.Kind) {
+	t.Helper()
+	_, err := g.Enter(context.Background(), nil)
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Kind != want || f.Sent {
+		t.Fatalf("got %v, want %s, surely not sent", err, want)
+	}
+}
+
+func TestGuardBreaker(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		open bool
+	}{
+		{"success", nil, false},
+		{"business", fault.New(fault.NotFound, "no such fine"), false},
+		{"refusal", fault.New(fault.Conflict, "taken"), false},
+		{"contract", fault.New(fault.Contract, "broken"), false},
+		{"throttled", fault.New(fault.Throttled, "slower"), false},
+		{"timeout", fault.New(fault.Timeout, "late"), true},
+		{"unavailable", fault.New(fault.Unavailable, "down"), true},
+		{"unknown", fault.New(fault.Unknown, "no answer"), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := NewGuard(Policy{Failures: 3, Window: 4, Pause: time.Hour})
+			for range 4 {
+				if leave, err := g.Enter(context.Background(), nil); err == nil {
+					leave(c.err)
+				}
+			}
+			if g.Open() != c.open {
+				t.Fatalf("open is %v, want %v", g.Open(), c.open)
+			}
+			if c.open {
+				refused(t, g, fault.Unavailable)
+			}
+		})
+	}
+}
+
+func TestGuardLetsOneTryAgain(t *testing.T) {
+	g := NewGuard(Policy{Failures: 1, Window: 1, Pause: time.Nanosecond})
+	enter(t, g)(fault.New(fault.Timeout, "late"))
+	probe := enter(t, g) // the pause is over
+	refused(t, g, fault.Unavailable)
+	probe(nil)
+	enter(t, g)(nil)
+}
+
+func TestGuardInFlight(t *testing.T) {
+	g := NewGuard(Policy{InFlight: 2})
+	a, b := enter(t, g), enter(t, g)
+	refused(t, g, fault.Unavailable)
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := g.Enter(gone, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the caller's own end", err)
+	}
+	a(nil)
+	enter(t, g)(nil)
+	b(nil)
+}
+
+func TestGuardRate(t *testing.T) {
+	g := NewGuard(Policy{Rate: 0.001}) // the next in a thousand seconds
+	enter(t, g)(nil)
+	refused(t, g, fault.Throttled)
+	if g.bulkhead.TryAcquirePermit(); g.Open() {
+		t.Error("a refusal of ours must not count against the far side")
+	}
+}
+
+func TestSecretNeverShows(t *testing.T) {
+	t.Setenv("DIME_TEST_SECRET", "hunter2")
+	s, err := NewSecret("env:DIME_TEST_SECRET")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.Resolve(); err != nil || v != "hunter2" {
+		t.Errorf("resolved to %q, %v", v, err)
+	}
+	for _, bad := range []string{"", "hunter2", "env:", "vault:x"} {
+		if _, err := NewSecret(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+	for _, f := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if got := sprintf(f, s); got != "***" {
+			t.Errorf("%s prints %s", f, got)
+		}
+		if got := sprintf(f, Header{Name: "X", Secret: s}); containsRef(got) {
+			t.Errorf("%s of a header prints %s", f, got)
+		}
+	}
+}
