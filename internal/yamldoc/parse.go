@@ -19,21 +19,29 @@ const (
 	maxDepth        = 64
 )
 
-type limits struct{ bytes, keys int }
+type limits struct {
+	bytes, keys int
+	expand      bool // anchors, aliases and merge keys are written out instead of refused
+}
 
 // Option changes how Parse reads a file.
 type Option func(*limits)
 
 // OpenAPI lifts the bounds for an OpenAPI document: 4 MiB, any number of keys.
+// Anchors, aliases and merge keys, which the documents of PDND and ModI are full
+// of, are written out, up to maxExpanded nodes in all.
 func OpenAPI() Option {
-	return func(l *limits) { l.bytes, l.keys = MaxOpenAPIBytes, 1<<30 }
+	return func(l *limits) { l.bytes, l.keys, l.expand = MaxOpenAPIBytes, 1<<30, true }
 }
+
+// maxExpanded stops a document whose aliases multiply ("billion laughs").
+const maxExpanded = 1_000_000
 
 // Parse reads one YAML document. On any problem that makes the rest unreadable
 // the node is nil; an empty file is an empty map. Rule "yaml" for what YAML
 // itself or its traps refuse, "bounds" for what is too large.
 func Parse(file string, b []byte, opts ...Option) (*Node, []Problem) {
-	l := limits{MaxBytes, MaxKeys}
+	l := limits{bytes: MaxBytes, keys: MaxKeys}
 	for _, o := range opts {
 		o(&l)
 	}
@@ -50,6 +58,13 @@ func Parse(file string, b []byte, opts ...Option) (*Node, []Problem) {
 	}
 	if i := bytes.IndexByte(b, 0); i >= 0 {
 		return nil, []Problem{at(1+bytes.Count(b[:i], []byte("\n")), 1, "yaml", "the line holds a NUL byte: remove it")}
+	}
+	b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
+	if i := bytes.IndexAny(b, "\r\u0085\u2028\u2029"); i >= 0 {
+		// YAML ends a line at these, an editor may not: places would differ.
+		r, _ := utf8.DecodeRune(b[i:])
+		line, col := 1+bytes.Count(b[:i], []byte("\n")), 1+utf8.RuneCount(b[bytes.LastIndexByte(b[:i], '\n')+1:i])
+		return nil, []Problem{at(line, col, "yaml", "the character %U ends a line here: end lines with a plain newline", r)}
 	}
 	p := &parser{file: file, lines: strings.Split(string(b), "\n"), limits: l}
 	if ps := p.tabs(); len(ps) > 0 {
@@ -109,6 +124,7 @@ type parser struct {
 	lines    []string
 	limits   limits
 	keys     int
+	nodes    int
 	problems []Problem
 	fatal    bool // what follows can't be trusted
 }
@@ -127,11 +143,21 @@ func (p *parser) convert(y *yaml.Node, key string, depth int) *Node {
 		p.fatal = true
 		return n
 	}
-	if y.Anchor != "" {
+	if p.nodes++; p.limits.expand && p.nodes > maxExpanded {
+		if !p.fatal {
+			p.problems = append(p.problems, Problem{Pos: n.Pos, Rule: "bounds", Message: "the document's aliases make it too large: write fewer of them"})
+		}
+		p.fatal = true
+		return n
+	}
+	if y.Anchor != "" && !p.limits.expand {
 		p.add(y.Line, y.Column, "anchors are not allowed: write the value out instead of &%s", y.Anchor)
 	}
 	switch y.Kind {
 	case yaml.AliasNode:
+		if p.limits.expand && y.Alias != nil {
+			return p.convert(y.Alias, key, depth+1)
+		}
 		p.add(y.Line, y.Column, "aliases are not allowed: write the value out instead of *%s", y.Value)
 		return n
 	case yaml.MappingNode:
@@ -174,6 +200,7 @@ func (p *parser) tag(y *yaml.Node) {
 
 func (p *parser) mapping(y *yaml.Node, n *Node, depth int) {
 	seen := make(map[string]int, len(y.Content)/2)
+	var merged []Pair // what `<<` brings; the map's own keys come before it
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		k, v := y.Content[i], y.Content[i+1]
 		if p.keys++; p.keys == p.limits.keys+1 {
@@ -190,6 +217,10 @@ func (p *parser) mapping(y *yaml.Node, n *Node, depth int) {
 			continue
 		}
 		kn := p.convert(k, "", depth+1)
+		if kn.Style == Plain && kn.Text == "<<" && p.limits.expand {
+			merged = append(merged, p.merge(v, depth)...)
+			continue
+		}
 		if kn.Style == Plain && kn.Text == "<<" {
 			p.add(k.Line, k.Column, "merge keys are not allowed: write the keys out instead of `<<`")
 			continue
@@ -211,6 +242,26 @@ func (p *parser) mapping(y *yaml.Node, n *Node, depth int) {
 			p.add(k.Line, k.Column, "`%s` inside { } has no value: write `%s: VALUE`, or quote the whole if it is an expression or a text", kn.Text, kn.Text)
 		}
 	}
+	for _, m := range merged {
+		if _, own := seen[m.Key.Text]; !own {
+			seen[m.Key.Text] = m.Key.Line
+			n.Pairs = append(n.Pairs, m)
+		}
+	}
+}
+
+// merge is what a merge key brings: the pairs of a map, or of several in a list
+// of which the first wins (YAML 1.1 merge type).
+func (p *parser) merge(y *yaml.Node, depth int) []Pair {
+	n := p.convert(y, "", depth+1)
+	if n.Kind != List {
+		return n.Pairs
+	}
+	var pairs []Pair
+	for _, it := range n.Items {
+		pairs = append(pairs, it.Pairs...)
+	}
+	return pairs
 }
 
 func (p *parser) scalar(y *yaml.Node, n *Node, key string) {

@@ -32,6 +32,7 @@ type Route struct {
 	Once       *expression.Expr
 	OrderBy    *expression.Expr
 	Limit      *Limit
+	SLO        *SLO
 	Priority   int           // 0 high, 1 normal, 2 low
 	Within     time.Duration // default 10 s
 	Patience   time.Duration // default 24 h
@@ -49,6 +50,8 @@ type Route struct {
 	Routes []string     // routes it calls or starts
 
 	Source Source
+
+	deps deps // what its check rested on
 }
 
 // Source is what the store keeps so that a live run's version can be compiled
@@ -85,6 +88,12 @@ type Trigger struct {
 	Cron    string        // Cron: five fields
 	Every   time.Duration // Every
 	Pos     yamldoc.Pos
+}
+
+// SLO is what the route promises; the dashboards and alerts hold it against it.
+type SLO struct {
+	P50, P95, P99 time.Duration // 0: no promise
+	Success       float64       // share of runs that don't fail, 0 to 1; 0: no promise
 }
 
 // Limit bounds a route (semantics 11.3).
@@ -152,6 +161,7 @@ type Step struct {
 	Branches  []Branch              // all, in file order
 	EventType string                // emit, wait
 	Status    int                   // reply
+	SayExpr   *expression.Expr      // reply: `say: =expr`
 	Say       string                // reply: message key, "" if none
 	Key       []KeyPart             // wait: sorted by event path
 	Shape     string                // wait: the sorted paths, joined by ","
@@ -260,6 +270,8 @@ type City struct {
 	Connectors map[string]connectors.Description
 	Zone       *time.Location
 	Files      map[string]string // content hash by file, for incremental reload
+
+	memo *memo // what Reload needs of this load
 }
 
 // FaultNames of the engine that cannot stand under `errors:`.
