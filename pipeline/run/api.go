@@ -20,6 +20,9 @@ type Request struct {
 	Key      string    // message id or cron instant: the once key where the route has none
 	Ack      *store.Ack
 	Trace    string // trace id for the timeline, may be empty
+
+	id     store.RunID // set aside before (start)
+	parent string
 }
 
 // Answer is what the caller gets. Exactly one of Body and Problem is set unless
@@ -103,4 +106,26 @@ type Act struct {
 	Path     string // resolve: the step in doubt or stuck undo
 	Happened *bool  // resolve
 	Result   any    // resolve: the result of what happened
+}
+
+// Owner is who asks for a View; nil is nobody.
+type Owner = *identity.Caller
+
+// Filter of Runs; zero fields do not restrict.
+type Filter struct {
+	Route  string
+	States []string
+	Before string // public id: runs older than it
+	Limit  int    // 100 if zero
+}
+
+// Report says what a person's act did, or with DryRun would do.
+type Report struct {
+	Run    string   `json:"run"`
+	State  string   `json:"state"` // after the act
+	DryRun bool     `json:"dry_run,omitempty"`
+	Undo   []string `json:"undo,omitempty"`  // paths of effects that are undone first, in order
+	Keep   []string `json:"keep,omitempty"`  // paths of effects that keep their recorded outcome
+	Again  []string `json:"again,omitempty"` // paths of effects that get a new round
+	Note   string   `json:"note,omitempty"`
 }

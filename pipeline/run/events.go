@@ -1,0 +1,367 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/identity"
+	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/step"
+)
+
+// waitsQueue takes every event type that some version waits for.
+const waitsQueue = "waits"
+
+// shapes is every (event type, shape) that a version waits for (semantics 5.2).
+type shapes struct {
+	mu sync.Mutex
+	by map[string]map[string][]string // type -> shape -> its paths
+}
+
+// learn adds a route's shapes and returns those that are new.
+func (s *shapes) learn(ws []language.WaitShape) (fresh []language.WaitShape) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[string]map[string][]string{}
+	}
+	for _, w := range ws {
+		if s.by[w.Type] == nil {
+			s.by[w.Type] = map[string][]string{}
+		}
+		if _, ok := s.by[w.Type][w.Shape]; !ok {
+			s.by[w.Type][w.Shape] = strings.Split(w.Shape, ",")
+			fresh = append(fresh, w)
+		}
+	}
+	return fresh
+}
+
+func (s *shapes) types() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sortedKeys(s.by)
+}
+
+func (s *shapes) waited(t string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.by[t]) > 0
+}
+
+// keys gives an event's key under each shape where no part is nil.
+func (s *shapes) keys(t string, data any) []store.EventKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []store.EventKey
+	for shape, paths := range s.by[t] {
+		if k, ok := eventKey(paths, data); ok {
+			out = append(out, store.EventKey{Shape: shape, Key: k})
+		}
+	}
+	return out
+}
+
+func eventKey(paths []string, data any) (string, bool) {
+	vals := make([]any, len(paths))
+	for i, p := range paths {
+		v := data
+		for _, part := range strings.Split(p, ".") {
+			m, _ := v.(map[string]any)
+			v = m[part]
+		}
+		if v == nil {
+			return "", false
+		}
+		vals[i] = normalNumber(v)
+	}
+	b, err := appendJSON(nil, vals)
+	return string(b), err == nil
+}
+
+// learnShapes indexes the stored events of a type under a new shape.
+func (e *Engine) learnShapes(ctx context.Context, r *language.Route) error {
+	for _, w := range e.shapes.learn(r.Waits) {
+		paths := strings.Split(w.Shape, ",")
+		err := e.store.Reindex(ctx, w.Type, func(body []byte) []store.EventKey {
+			v, err := decode(body)
+			if err != nil {
+				return nil
+			}
+			if k, ok := eventKey(paths, v); ok {
+				return []store.EventKey{{Shape: w.Shape, Key: k}}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("indexing stored events of %q: %w", w.Type, err)
+		}
+	}
+	return nil
+}
+
+// feeds is what the engine consumes from the bus.
+type feeds struct {
+	mu    sync.Mutex
+	stops map[string]func()
+	types map[string]string // queue -> its types, joined
+}
+
+func (f *feeds) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for q, s := range f.stops {
+		s()
+		delete(f.stops, q)
+	}
+}
+
+// feed binds the queues that the city needs and lets go of the others.
+func (e *Engine) feed(ctx context.Context, cs *cityState) error {
+	if e.cfg.Bus == nil || !e.started.Load() {
+		return nil
+	}
+	want := map[string][]string{}
+	if ts := e.shapes.types(); len(ts) > 0 {
+		want[waitsQueue] = ts
+	}
+	for name, p := range cs.progs {
+		for _, t := range p.route.From {
+			if t.Kind == language.Event {
+				want["route."+name] = append(want["route."+name], t.Type)
+			}
+		}
+	}
+	f := &e.feeds
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stops == nil {
+		f.stops, f.types = map[string]func(){}, map[string]string{}
+	}
+	for q, stop := range f.stops {
+		if strings.Join(want[q], ",") != f.types[q] {
+			stop()
+			delete(f.stops, q)
+		}
+	}
+	for _, q := range sortedKeys(want) {
+		if f.stops[q] != nil {
+			continue
+		}
+		handle := e.takeWaited
+		if route, ok := strings.CutPrefix(q, "route."); ok {
+			handle = func(ctx context.Context, m Message) error { return e.takeTrigger(ctx, route, m) }
+		}
+		stop, err := e.cfg.Bus.Consume(e.ctx, q, want[q], func(ctx context.Context, m Message) error {
+			clock.Enter(e.clock)
+			defer clock.Leave(e.clock)
+			return handle(ctx, m)
+		})
+		if err != nil {
+			return fmt.Errorf("consuming queue %q: %w", q, err)
+		}
+		f.stops[q], f.types[q] = stop, strings.Join(want[q], ",")
+	}
+	return nil
+}
+
+// takeWaited stores an event and wakes the runs that wait for it, in one
+// transaction with the ack.
+func (e *Engine) takeWaited(ctx context.Context, m Message) error {
+	data, err := decode(m.Body)
+	if err != nil {
+		return fmt.Errorf("reading event %q of %q: %w", m.ID, m.Type, err)
+	}
+	if et := e.City().Events[m.Type]; et != nil && et.Schema != nil {
+		data = et.Schema.Coerce(data)
+	}
+	woken, err := e.store.Deliver(ctx, store.Event{ID: m.ID, Type: m.Type, At: e.clock.Now(), Body: m.Body,
+		Keys: e.shapes.keys(m.Type, data), Ack: m.Ack, Keep: e.keepEvent(m.Type)})
+	if err != nil {
+		return fmt.Errorf("storing event %q of %q: %w", m.ID, m.Type, err)
+	}
+	e.cfg.Observer.Event(m.Type, woken)
+	e.loop.kick()
+	return nil
+}
+
+// keepEvent: 7 days, or as long as the longest `for` of its type.
+func (e *Engine) keepEvent(t string) time.Duration {
+	keep := 7 * 24 * time.Hour
+	for _, p := range e.city.Load().progs {
+		for _, s := range p.steps.ByPath {
+			if s.Word == language.Wait && s.EventType == t {
+				if d := time.Duration(s.For.Days)*24*time.Hour + s.For.Elapsed; d > keep {
+					keep = d
+				}
+			}
+		}
+	}
+	return keep
+}
+
+// takeTrigger starts a run of a route by an event.
+func (e *Engine) takeTrigger(ctx context.Context, route string, m Message) error {
+	p := e.city.Load().progs[route]
+	if p == nil {
+		return fault.New(fault.Unavailable, "route %s is not loaded", route)
+	}
+	data, err := decode(m.Body)
+	if err != nil {
+		return fmt.Errorf("reading event %q of %q: %w", m.ID, m.Type, err)
+	}
+	if p.route.Req != nil {
+		data = p.route.Req.Coerce(data)
+	}
+	if err := e.background.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { e.background.leave(); e.loop.kick() }()
+	return e.runBackground(ctx, p, Request{Route: route, Req: data, Trigger: "event", Key: m.ID, Ack: m.Ack,
+		Caller: &identity.Caller{Kind: "event", Subject: m.Type}, Trace: m.Meta["trace"]})
+}
+
+// send publishes to the bus, or without one hands the messages to the engine.
+func (e *Engine) send(ctx context.Context, ms []Message) error {
+	if len(ms) == 0 {
+		return nil
+	}
+	if e.cfg.Bus != nil {
+		return e.cfg.Bus.Publish(ctx, ms...)
+	}
+	for _, m := range ms {
+		if err := e.loopBack(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loopBack is the engine as its own bus: waits first, then every route that the
+// event begins, each in a counted goroutine.
+func (e *Engine) loopBack(ctx context.Context, m Message) error {
+	if e.shapes.waited(m.Type) {
+		if err := e.takeWaited(ctx, m); err != nil {
+			return err
+		}
+	}
+	cs := e.city.Load()
+	var errs []error
+	for _, name := range sortedKeys(cs.progs) {
+		for _, t := range cs.progs[name].route.From {
+			if t.Kind == language.Event && t.Type == m.Type {
+				errs = append(errs, e.takeTrigger(ctx, name, m))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) publish(ctx context.Context, eventType, id string, data any) error {
+	et := e.City().Events[eventType]
+	if et == nil {
+		return fault.New(fault.NotFound, "there is no event type %q (schemas/events)", eventType)
+	}
+	if flt := step.Fits(et.Schema, data, "the event"); flt != nil {
+		return flt
+	}
+	if id == "" {
+		id = e.cfg.UUID()
+	}
+	b, err := appendJSON(nil, data)
+	if err != nil {
+		return fault.New(fault.Invalid, "the event's data is not plain JSON")
+	}
+	clock.Enter(e.clock)
+	defer clock.Leave(e.clock)
+	if err := e.send(ctx, []Message{{ID: id, Type: eventType, At: e.clock.Now(), Body: b}}); err != nil {
+		return &fault.Error{Kind: fault.Unavailable, Detail: "the event could not be stored", Err: err}
+	}
+	return nil
+}
+
+// Emit implements step.Effects: the event rides with the run's next commit and
+// is published after it, at least once, under the record's id.
+func (x *exec) Emit(_ context.Context, path, eventType string, body any) error {
+	if et := x.e.City().Events[eventType]; et != nil {
+		if flt := step.Fits(et.Schema, body, "the event of "+path); flt != nil {
+			x.e.log.Error("an event does not fit its schema", "route", x.p.route.Name, "run", x.publicID(), "step", path, "pointer", flt.Pointer)
+			return flt
+		}
+	}
+	b, err := appendJSON(nil, body)
+	if err != nil {
+		return fault.New(fault.Internal, "the event of %s is not plain JSON", path)
+	}
+	id := x.e.store.Key("emit", x.publicID(), path, itoa(x.round(path)))
+	if x.pipe {
+		id = x.e.store.Key("pipe", x.head.Key, path) // a repetition publishes the same ids
+	}
+	meta := map[string]string{"source": x.p.route.Name}
+	if x.head.Trace != "" {
+		meta["trace"] = x.head.Trace
+	}
+	n := &entry{kind: store.OutcomeRec, path: path, round: x.round(path), at: x.now(), in: body,
+		hasValue: true, x: map[string]any{"event": eventType}}
+	n.outbox = []store.Outbox{{ID: id, Topic: eventType, Body: b, Meta: meta}}
+	x.add(n)
+	return nil
+}
+
+// startTopic is the outbox topic of `start: route.x`.
+const startTopic = "start:"
+
+// Start implements step.Effects (semantics 12.2): an outbox row that carries the
+// request, caller and subject; the started run's id is set aside here.
+func (x *exec) Start(ctx context.Context, path, route string, req any) (string, error) {
+	id, err := x.e.newID(ctx)
+	if err != nil {
+		return "", &errJournal{err}
+	}
+	pub := x.e.store.PublicID(id)
+	m := map[string]any{"req": req, "id": int(id), "parent": x.publicID()}
+	if x.caller != nil {
+		m["caller"] = x.caller
+	}
+	b, err := appendJSON(nil, m)
+	if err != nil {
+		return "", fault.New(fault.Internal, "the request of %s is not plain JSON", path)
+	}
+	n := &entry{kind: store.OutcomeRec, path: path, round: x.round(path), at: x.now(), in: req, value: pub, hasValue: true,
+		x: map[string]any{"target": route}}
+	n.outbox = []store.Outbox{{ID: x.e.store.Key("start", x.publicID(), path, itoa(x.round(path))), Topic: startTopic + route, Body: b}}
+	x.add(n)
+	return pub, nil
+}
+
+// begin carries out a `start` row.
+func (e *Engine) begin(ctx context.Context, route string, row store.OutboxRow) error {
+	p := e.city.Load().progs[strings.TrimPrefix(route, "route.")]
+	if p == nil {
+		return fault.New(fault.Unavailable, "route %s is not loaded", route)
+	}
+	v, err := decode(row.Body)
+	if err != nil {
+		return err
+	}
+	m, _ := v.(map[string]any)
+	req := m["req"]
+	if p.route.Req != nil {
+		req = p.route.Req.Coerce(req)
+	}
+	id, _ := m["id"].(int)
+	parent, _ := m["parent"].(string)
+	if err := e.background.enter(e.ctx); err != nil {
+		return err
+	}
+	defer func() { e.background.leave(); e.loop.kick() }()
+	return e.runBackground(ctx, p, Request{Route: p.route.Name, Req: req, Trigger: "start", Key: row.ID, Caller: callerOf(m["caller"]),
+		id: store.RunID(id), parent: parent})
+}

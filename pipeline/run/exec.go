@@ -1,0 +1,465 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/expression"
+	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/identity"
+	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/step"
+)
+
+// program is a route ready to run.
+type program struct {
+	route *language.Route
+	steps *step.Program
+	city  *language.City // its connectors' descriptions: found_by is looked up there
+	reply map[string]follow
+}
+
+// follow says what may come behind a reply.
+type follow uint8
+
+const (
+	effects follow = iota
+	onlySafe
+	nothing
+)
+
+func newProgram(r *language.Route, c *language.City) *program {
+	p := &program{route: r, steps: step.Build(r), city: c, reply: map[string]follow{}}
+	rest := nothing
+	for i := len(r.Steps) - 1; i >= 0; i-- {
+		s := r.Steps[i]
+		if s.Word == language.ReplyW {
+			p.reply[s.Path] = rest
+		}
+		switch s.Word {
+		case language.Check, language.SetW, language.ReplyW:
+			if rest == nothing {
+				rest = onlySafe
+			}
+		case language.Call:
+			if s.Operation != nil && s.Operation.Effect == connectors.Safe {
+				if rest == nothing {
+					rest = onlySafe
+				}
+				continue
+			}
+			rest = effects
+		default:
+			rest = effects
+		}
+	}
+	return p
+}
+
+// after says what follows a reply; one inside a block counts as followed by effects.
+func (p *program) after(path string) follow { return p.reply[path] }
+
+// exec is one run while it is in memory. It implements step.Effects.
+type exec struct {
+	e    *Engine
+	p    *program
+	id   store.RunID
+	head head
+	pub  string
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	onceScope, onceKey string
+	bodyHash           []byte
+	orderKey           string
+	subjects           []string
+	ack                *store.Ack
+	pipe               bool // held and published at the end, never journaled (semantics 4.3)
+
+	began    time.Time
+	caller   map[string]any
+	mem      *memories // nil for a fresh run
+	restarts int
+
+	inline   bool // a safe run in its caller's goroutine
+	deadline time.Time
+
+	mu        sync.Mutex
+	log       []*entry
+	committed int
+	owed      int // length of log that a slow step should find committed
+	durable   bool
+	accepting bool
+	dropped   bool
+	lease     store.Lease
+	started   time.Time
+	state     store.State
+	reason    string
+	answered  bool
+	held      *Answer // a reply that rides with the end
+	taken     map[int64]bool
+
+	commitMu sync.Mutex
+	passed   atomic.Bool // a step with commit: true succeeded
+	doubt    atomic.Bool // rests because an effect's outcome is not known
+	fenced   atomic.Bool
+	act      atomic.Pointer[entry] // a person's cancel
+	broke    error                 // why the run was dropped before it was durable or ended
+}
+
+var _ step.Effects = (*exec)(nil)
+
+// head is what a run began with; it is stored once, sealed.
+type head struct {
+	Req     any
+	Caller  *identity.Caller
+	Trigger string
+	Trace   string
+	Key     string // the message's id, for a pipe's derived ids
+	Parent  string // the run that started it
+	Began   time.Time
+}
+
+func (h *head) encode() ([]byte, error) {
+	m := map[string]any{"req": h.Req, "trigger": h.Trigger, "began": millis(h.Began)}
+	if h.Caller != nil {
+		m["caller"] = callerMap(h.Caller)
+	}
+	for k, v := range map[string]string{"trace": h.Trace, "key": h.Key, "parent": h.Parent} {
+		if v != "" {
+			m[k] = v
+		}
+	}
+	return appendJSON(nil, m)
+}
+
+func headOf(b []byte) (head, error) {
+	v, err := decode(b)
+	if err != nil {
+		return head{}, fmt.Errorf("reading a run's head: %w", err)
+	}
+	m, _ := v.(map[string]any)
+	str := func(k string) string { s, _ := m[k].(string); return s }
+	return head{Req: m["req"], Caller: callerOf(m["caller"]), Trigger: str("trigger"), Trace: str("trace"),
+		Key: str("key"), Parent: str("parent"), Began: instant(m["began"])}, nil
+}
+
+// callerMap is how expressions see a caller.
+func callerMap(c *identity.Caller) map[string]any {
+	if c == nil {
+		return nil
+	}
+	m := map[string]any{"kind": c.Kind, "assurance": c.Assurance}
+	put := func(k, v string) {
+		if v != "" {
+			m[k] = v
+		}
+	}
+	put("subject", c.Subject)
+	put("tax_code", c.TaxCode)
+	put("organisation", c.Organisation)
+	put("office", c.Office)
+	put("acting_for", c.ActingFor)
+	put("mandate", c.Mandate)
+	put("channel", c.Channel)
+	put("language", c.Language)
+	if len(c.Roles) > 0 {
+		roles := make([]any, len(c.Roles))
+		for i, r := range c.Roles {
+			roles[i] = r
+		}
+		m["roles"] = roles
+	}
+	return m
+}
+
+func callerOf(v any) *identity.Caller {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil
+	}
+	str := func(k string) string { s, _ := m[k].(string); return s }
+	c := &identity.Caller{Kind: str("kind"), Subject: str("subject"), TaxCode: str("tax_code"),
+		Organisation: str("organisation"), Office: str("office"), ActingFor: str("acting_for"),
+		Mandate: str("mandate"), Channel: str("channel"), Language: str("language")}
+	c.Assurance, _ = m["assurance"].(int)
+	roles, _ := m["roles"].([]any)
+	for _, r := range roles {
+		if s, ok := r.(string); ok {
+			c.Roles = append(c.Roles, s)
+		}
+	}
+	return c
+}
+
+func (x *exec) now() time.Time { return x.e.clock.Now() }
+
+func (x *exec) publicID() string { return x.pub }
+
+func (e *Engine) runURL(pub string) string { return e.cfg.BaseURL() + "/v1/runs/" + pub }
+
+// runVar is `run` as expressions see it; it is never changed once made.
+func (x *exec) runVar() map[string]any {
+	m := map[string]any{"id": x.publicID(), "url": x.e.runURL(x.publicID()), "route": x.p.route.Name,
+		"version": x.p.route.Label, "attempt": x.restarts + 1}
+	x.mu.Lock()
+	if !x.started.IsZero() {
+		m["accepted_at"] = x.started
+	}
+	x.mu.Unlock()
+	return m
+}
+
+// Vars implements step.Effects.
+func (x *exec) Vars(r *language.Route, req any) map[string]any {
+	vars := make(map[string]any, 8+len(r.Steps))
+	vars["req"] = req
+	if x.caller != nil {
+		vars["caller"] = x.caller
+	}
+	vars["cfg"] = x.e.City().Cfg
+	vars["run"] = x.runVar()
+	return vars
+}
+
+func (x *exec) env(vars map[string]any) *expression.Env {
+	zone := x.p.route.Zone
+	if zone == nil {
+		zone = x.e.City().Zone
+	}
+	return &expression.Env{Vars: vars, Now: x.e.clock.Now, Zone: zone, MayActFor: mayActFor(x.head.Caller),
+		Random: x.e.cfg.Random, UUID: x.e.cfg.UUID}
+}
+
+// mayActFor: oneself, or the person of the mandate.
+func mayActFor(c *identity.Caller) func(string) bool {
+	return func(taxCode string) bool {
+		return c != nil && taxCode != "" && (c.TaxCode == taxCode || c.ActingFor == taxCode && c.Mandate != "")
+	}
+}
+
+func (x *exec) frame(fx step.Effects) *step.Frame {
+	return &step.Frame{Fx: fx, Env: x.env(x.Vars(x.p.route, x.head.Req))}
+}
+
+// Between implements step.Effects.
+func (x *exec) Between(ctx context.Context) error {
+	if x.fenced.Load() {
+		return store.ErrFenced
+	}
+	if x.act.Load() != nil {
+		return errCancelled
+	}
+	if x.ctx.Err() != nil {
+		return x.gone()
+	}
+	if x.e.draining.Load() && !x.inline && !x.CallerWaits() && x.isDurable() {
+		return errHandBack
+	}
+	return nil
+}
+
+// gone says why the run's context ended.
+func (x *exec) gone() error {
+	err := context.Cause(x.ctx)
+	switch {
+	case errors.Is(err, errDropped), errors.Is(err, errStopped), errors.Is(err, store.ErrFenced):
+		return err
+	case x.inline:
+		return errDropped
+	}
+	return errStopped
+}
+
+// Collecting implements step.Effects.
+func (x *exec) Collecting() bool { return false }
+
+// Recall implements step.Effects.
+func (x *exec) Recall(path string) *step.Memory {
+	if x.mem == nil {
+		return nil
+	}
+	return x.mem.recall(path)
+}
+
+// Arm implements step.Effects: only a collector gathers.
+func (x *exec) Arm(*step.Frame, *language.Step, string, *step.Memory) {}
+
+// Passed implements step.Effects.
+func (x *exec) Passed(string) { x.passed.Store(true) }
+
+// CallerWaits says whether somebody still waits for this run's answer.
+func (x *exec) CallerWaits() bool {
+	if x.inline {
+		return true
+	}
+	x.mu.Lock()
+	answered := x.answered
+	x.mu.Unlock()
+	return !answered && x.e.answers.waiting(x.id)
+}
+
+// timeLeft is what a call may take while a caller waits (semantics 4.1); ok is
+// false if nobody does.
+func (x *exec) timeLeft() (d time.Duration, ok bool) {
+	if !x.CallerWaits() {
+		return 0, false
+	}
+	at := x.deadline
+	if !x.inline {
+		if at = x.e.answers.deadline(x.id); at.IsZero() {
+			return 0, false
+		}
+	}
+	return at.Sub(x.now()) - 100*time.Millisecond, true
+}
+
+// Fork implements step.Effects. The caller's goroutine works as one of the n; it
+// is not counted on the clock while it waits for the others, and the last of
+// them hands its count over.
+func (x *exec) Fork(n int, fn func(i int)) {
+	var mu sync.Mutex
+	left, parked := n-1, false
+	done := make(chan struct{})
+	for i := 1; i < n; i++ {
+		clock.Enter(x.e.clock)
+		go func() {
+			defer func() {
+				mu.Lock()
+				left--
+				over := left == 0 && parked
+				mu.Unlock()
+				if over {
+					close(done) // the waiting parent takes this goroutine's count
+				} else {
+					clock.Leave(x.e.clock)
+				}
+			}()
+			defer x.rescue()
+			fn(i)
+		}()
+	}
+	fn(0)
+	mu.Lock()
+	if left == 0 {
+		mu.Unlock()
+		return
+	}
+	parked = true
+	mu.Unlock()
+	clock.Leave(x.e.clock)
+	<-done
+}
+
+// rescue turns a panic of a branch into the run's failure.
+func (x *exec) rescue() {
+	if r := recover(); r != nil {
+		x.e.log.Error("a step panicked", "route", x.p.route.Name, "run", x.publicID(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+		x.cancel(fault.New(fault.Internal, "a step broke"))
+	}
+}
+
+// walk runs the steps and returns how they came out.
+func (x *exec) walk() (out step.Outcome, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			x.e.log.Error("a step panicked", "route", x.p.route.Name, "run", x.publicID(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			out, err = step.Outcome{Kind: step.End, Ending: &step.Ending{Fault: fault.New(fault.Internal, "a step broke")}}, nil
+		}
+	}()
+	f := x.frame(x)
+	out, err = x.p.steps.Run(x.ctx, f)
+	if err == nil && out.Kind == step.Go {
+		out.Value = f.Env.Vars["result"]
+	}
+	if err != nil {
+		var flt *fault.Error
+		if cause := context.Cause(x.ctx); errors.As(cause, &flt) {
+			return step.Outcome{Kind: step.End, Ending: &step.Ending{Fault: flt}}, nil
+		}
+	}
+	return out, err
+}
+
+// drive walks and settles; it is the body of a run's goroutine.
+func (x *exec) drive() {
+	defer x.cancel(nil)
+	defer x.e.live.drop(x)
+	if x.mem != nil && x.mem.undoing != "" {
+		x.settleErr(x.undoAll())
+		return
+	}
+	if x.mem != nil && x.mem.fromPath != "" {
+		if again, err := x.undoFrom(); err != nil || again {
+			x.settleErr(err)
+			return
+		}
+	}
+	out, err := x.walk()
+	if errors.Is(err, errCancelled) {
+		err = x.cancelled()
+		x.settleErr(err)
+		return
+	}
+	if err == nil {
+		err = x.settle(out)
+	}
+	x.settleErr(err)
+}
+
+// settleErr handles control errors.
+func (x *exec) settleErr(err error) {
+	var dup *store.Duplicate
+	var broken *errJournal
+	x.broke = err
+	switch {
+	case err == nil, errors.Is(err, errDropped), errors.Is(err, errQueued):
+	case errors.As(err, &dup):
+		x.e.answers.notify(x.e.clock, x.id, answer{dup: dup})
+	case errors.Is(err, store.ErrQueueFull):
+		x.respond(problem(429, "queue-full", "Too many requests wait in the same order", "").with("Retry-After", "30"))
+	case errors.Is(err, errHandBack), errors.Is(err, errStopped):
+		if errors.Is(err, errHandBack) {
+			if err := x.handBack(); err != nil {
+				x.e.log.Warn("giving a run back", "run", x.publicID(), "error", err)
+			}
+		}
+	case errors.Is(err, store.ErrFenced):
+		x.e.log.Warn("dropping a run that another worker owns", "run", x.publicID(), "route", x.p.route.Name)
+	case errors.As(err, &broken):
+		x.e.log.Error("journal", "run", x.publicID(), "route", x.p.route.Name, "error", err)
+		a := problem(503, string(fault.Unavailable), "The journal cannot be written now", "").with("Retry-After", "5")
+		if x.isDurable() {
+			a = x.e.lateAnswer(x.publicID())
+		}
+		x.respond(a)
+	default:
+		x.e.log.Error("run", "run", x.publicID(), "route", x.p.route.Name, "error", err)
+		x.respond(problem(500, string(fault.Internal), "Internal error", ""))
+	}
+}
+
+// handBack stops a durable run at its next commit (SIGTERM).
+func (x *exec) handBack() error {
+	if err := x.commit(store.Running, "", x.now()); err != nil && !errors.Is(err, store.ErrFenced) {
+		return err
+	}
+	return nil
+}
+
+// respond answers the caller once.
+func (x *exec) respond(a Answer) {
+	x.mu.Lock()
+	x.answered = true
+	x.mu.Unlock()
+	x.e.answers.notify(x.e.clock, x.id, answer{a: a})
+}

@@ -1,0 +1,326 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/pipeline/step"
+)
+
+// entry is one record of a run, before and after it is in the journal. Values
+// are kept as they are: they are encoded only if the run ever commits.
+type entry struct {
+	kind     store.Kind
+	path     string
+	round    int
+	at       time.Time
+	fault    string
+	value    any
+	hasValue bool
+	in       any
+	attempts int
+	took     time.Duration
+	flt      *fault.Error
+	x        map[string]any // what only some kinds have
+
+	wait   *store.Wait
+	unwait bool
+	outbox []store.Outbox
+	taken  int64
+}
+
+// body is the record's canonical JSON.
+func (n *entry) body() ([]byte, error) {
+	m := make(map[string]any, len(n.x)+4)
+	for k, v := range n.x {
+		m[k] = v
+	}
+	if n.hasValue {
+		m["v"] = n.value
+	}
+	if n.in != nil {
+		m["in"] = n.in
+	}
+	if n.attempts > 0 {
+		m["n"] = n.attempts
+	}
+	if n.took > 0 {
+		m["took"] = int(n.took)
+	}
+	if n.flt != nil {
+		m["flt"] = faultJSON(n.flt)
+	}
+	if len(m) == 0 {
+		return nil, nil
+	}
+	return appendJSON(nil, m)
+}
+
+func (n *entry) record() (store.Record, error) {
+	b, err := n.body()
+	if err != nil {
+		return store.Record{}, err
+	}
+	return store.Record{Kind: n.kind, Path: n.path, Round: n.round, At: n.at, Fault: n.fault, Body: b,
+		Wait: n.wait, Unwait: n.unwait, Outbox: n.outbox, Taken: n.taken}, nil
+}
+
+// entryOf reads a record back.
+func entryOf(r store.Record) (*entry, error) {
+	n := &entry{kind: r.Kind, path: r.Path, round: r.Round, at: r.At, fault: r.Fault, x: map[string]any{}}
+	v, err := decode(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading record %s of %q: %w", r.Kind, r.Path, err)
+	}
+	m, _ := v.(map[string]any)
+	for k, v := range m {
+		switch k {
+		case "v":
+			n.value, n.hasValue = v, true
+		case "in":
+			n.in = v
+		case "n":
+			n.attempts, _ = v.(int)
+		case "took":
+			d, _ := v.(int)
+			n.took = time.Duration(d)
+		case "flt":
+			n.flt = faultOf(v)
+		default:
+			n.x[k] = v
+		}
+	}
+	return n, nil
+}
+
+func (n *entry) str(k string) string { s, _ := n.x[k].(string); return s }
+func (n *entry) num(k string) int    { i, _ := n.x[k].(int); return i }
+func (n *entry) flag(k string) bool  { b, _ := n.x[k].(bool); return b }
+
+func faultJSON(f *fault.Error) map[string]any {
+	m := map[string]any{"kind": string(f.Kind)}
+	put := func(k, v string) {
+		if v != "" {
+			m[k] = v
+		}
+	}
+	put("name", f.Name)
+	put("detail", f.Detail)
+	put("pointer", f.Pointer)
+	if f.Err != nil {
+		put("cause", f.Err.Error())
+	}
+	if f.Sent {
+		m["sent"] = true
+	}
+	if f.RetryAfter > 0 {
+		m["after"] = int(f.RetryAfter)
+	}
+	if len(f.Raw) > 0 {
+		m["raw"] = string(f.Raw[:min(len(f.Raw), 64<<10)])
+	}
+	return m
+}
+
+func faultOf(v any) *fault.Error {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return nil
+	}
+	str := func(k string) string { s, _ := m[k].(string); return s }
+	f := &fault.Error{Kind: fault.Kind(str("kind")), Name: str("name"), Detail: str("detail"), Pointer: str("pointer")}
+	f.Sent, _ = m["sent"].(bool)
+	if n, ok := m["after"].(int); ok {
+		f.RetryAfter = time.Duration(n)
+	}
+	if c := str("cause"); c != "" {
+		f.Err = errors.New(c)
+	}
+	if r := str("raw"); r != "" {
+		f.Raw = []byte(r)
+	}
+	return f
+}
+
+func faultWord(f *fault.Error) string {
+	switch {
+	case f == nil:
+		return ""
+	case f.Name != "":
+		return f.Name
+	}
+	return string(f.Kind)
+}
+
+// Control errors pass through all blocks of a walk; none of them is a fault.
+var (
+	errStopped   = errors.New("the engine stopped")
+	errDropped   = errors.New("the caller left before the first commit")
+	errCancelled = errors.New("a person cancelled the run")
+	errQueued    = errors.New("an earlier run of the order key is alive")
+	errHandBack  = errors.New("the process drains")
+)
+
+// errJournal wraps a commit that failed: the run is dropped from memory, and
+// claimed again when its lease is over.
+type errJournal struct{ err error }
+
+func (e *errJournal) Error() string { return "committing to the journal: " + e.err.Error() }
+func (e *errJournal) Unwrap() error { return e.err }
+
+// add keeps records in memory.
+func (x *exec) add(ns ...*entry) {
+	x.mu.Lock()
+	x.log = append(x.log, ns...)
+	x.mu.Unlock()
+}
+
+// Note implements step.Effects.
+func (x *exec) Note(n step.Note) {
+	e := &entry{kind: store.Result, path: n.Path, at: x.now(), value: n.Value, hasValue: n.HasValue,
+		in: n.In, attempts: n.Attempts, took: n.Took}
+	if n.Joined {
+		e.kind = store.Joined
+	}
+	if n.Failed != nil {
+		e.flt, e.fault = n.Failed, faultWord(n.Failed)
+	}
+	switch {
+	case n.Skip:
+		e.x = map[string]any{"skip": true}
+	case n.HasCase:
+		e.x = map[string]any{"case": n.Case}
+	case n.HasList:
+		e.x = map[string]any{"list": n.List}
+	case n.Winners != nil:
+		e.x = map[string]any{"winners": n.Winners}
+	}
+	x.add(e)
+}
+
+// commit makes everything in memory durable, with the state. The first commit
+// accepts the run. With state Running it returns early if another branch's
+// commit carried the records already.
+func (x *exec) commit(s store.State, reason string, wake time.Time, ns ...*entry) error {
+	x.mu.Lock()
+	x.log = append(x.log, ns...)
+	target := len(x.log)
+	x.mu.Unlock()
+	x.commitMu.Lock()
+	defer x.commitMu.Unlock()
+	x.mu.Lock()
+	if s == store.Running && wake.IsZero() && x.committed >= target {
+		x.mu.Unlock()
+		return nil
+	}
+	pend := x.log[x.committed:len(x.log):len(x.log)]
+	target = len(x.log)
+	if !x.durable && x.dropped {
+		x.mu.Unlock()
+		return errDropped
+	}
+	x.accepting = true // from here on the caller's leaving drops nothing
+	first := !x.durable
+	lease := x.lease
+	x.mu.Unlock()
+	if x.fenced.Load() {
+		return store.ErrFenced
+	}
+
+	rs := make([]store.Record, 0, len(pend))
+	for _, n := range pend {
+		r, err := n.record()
+		if err != nil {
+			return &errJournal{err}
+		}
+		rs = append(rs, r)
+	}
+	kind := store.Accepted
+	if len(pend) > 0 {
+		kind = pend[len(pend)-1].kind
+	}
+	begin := x.e.clock.Now()
+	x.e.probe(kind, "before")
+	ctx := context.WithoutCancel(x.ctx)
+	var err error
+	if first {
+		err = x.accept(ctx, s, reason, wake, rs)
+	} else {
+		err = x.e.store.Append(ctx, lease, s, reason, wake, rs...)
+	}
+	if err != nil && !errors.Is(err, errQueued) {
+		var dup *store.Duplicate
+		if errors.As(err, &dup) || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrQueueFull) {
+			return err
+		}
+		return &errJournal{err}
+	}
+	x.e.probe(kind, "after")
+	x.e.cfg.Observer.Commit(string(kind), x.e.clock.Now().Sub(begin))
+	x.mu.Lock()
+	x.committed = target
+	x.state, x.reason = s, reason
+	x.mu.Unlock()
+	return err
+}
+
+// accept is the run's first commit.
+func (x *exec) accept(ctx context.Context, s store.State, reason string, wake time.Time, rs []store.Record) error {
+	head, err := x.head.encode()
+	if err != nil {
+		return err
+	}
+	r := store.Run{ID: x.id, Version: x.p.route.Digest, Route: x.p.route.Name, State: s, Reason: reason,
+		Priority: x.p.route.Priority, OrderKey: x.orderKey, Subjects: x.subjects, Due: wake, Head: head, Ack: x.ack}
+	if x.onceKey != "" {
+		r.Once = &store.Once{Scope: x.onceScope, Key: x.onceKey, BodyHash: x.bodyHash, Until: x.now().AddDate(0, 0, 7)}
+	}
+	if s.Ended() {
+		r.Ended = x.now()
+	}
+	stored, lease, err := x.e.store.Accept(ctx, r, rs...)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	x.durable, x.lease, x.started = true, lease, stored.Started
+	x.mu.Unlock()
+	x.e.live.own(x)
+	if stored.State == store.Queued && s == store.Running {
+		return errQueued
+	}
+	return nil
+}
+
+// Accept implements step.Effects: reading run.accepted_at makes the run durable.
+func (x *exec) Accept(_ context.Context, f *step.Frame) error {
+	if !x.isDurable() {
+		if err := x.commit(store.Running, "", time.Time{}, &entry{kind: store.Accepted, at: x.now()}); err != nil {
+			return err
+		}
+	}
+	f.Env.Vars["run"] = x.runVar()
+	return nil
+}
+
+// flush commits an outcome that is owed before something slow begins (semantics
+// 6: "the outcome rides with the next intent or end if that follows at once").
+func (x *exec) flush() error {
+	x.mu.Lock()
+	owed := x.durable && x.owed > x.committed
+	x.mu.Unlock()
+	if !owed {
+		return nil
+	}
+	return x.commit(store.Running, "", time.Time{})
+}
+
+func (x *exec) isDurable() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.durable
+}

@@ -1,0 +1,322 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/dime-bus/dime/internal/store"
+)
+
+// liveRuns are the durable runs that this process holds a lease of.
+type liveRuns struct {
+	mu      sync.Mutex
+	by      map[store.RunID]*exec
+	renewal func() // stops the next renewal
+	idle    []chan struct{}
+}
+
+// own registers a run that has a lease and keeps the leases renewed.
+func (l *liveRuns) own(x *exec) {
+	x.mu.Lock()
+	held := x.lease.Run != 0 || !x.lease.Until.IsZero()
+	x.mu.Unlock()
+	if !held {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.by == nil {
+		l.by = map[store.RunID]*exec{}
+	}
+	l.by[x.id] = x
+	if l.renewal == nil {
+		l.renewal = x.e.clock.At(x.e.clock.Now().Add(x.e.cfg.RenewEvery), x.e.renewAll)
+	}
+}
+
+func (l *liveRuns) drop(x *exec) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.by[x.id] != x {
+		return
+	}
+	delete(l.by, x.id)
+	if len(l.by) > 0 {
+		return
+	}
+	if l.renewal != nil {
+		l.renewal()
+		l.renewal = nil
+	}
+	for _, ch := range l.idle {
+		close(ch)
+	}
+	l.idle = nil
+}
+
+func (l *liveRuns) get(id store.RunID) *exec {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.by[id]
+}
+
+// wait returns when no run is held.
+func (l *liveRuns) wait(ctx context.Context) {
+	l.mu.Lock()
+	if len(l.by) == 0 {
+		l.mu.Unlock()
+		return
+	}
+	ch := make(chan struct{})
+	l.idle = append(l.idle, ch)
+	l.mu.Unlock()
+	select {
+	case <-ch:
+	case <-ctx.Done():
+	}
+}
+
+// renewAll prolongs every lease; a run whose lease is lost is dropped.
+func (e *Engine) renewAll() {
+	l := &e.live
+	l.mu.Lock()
+	xs := make([]*exec, 0, len(l.by))
+	for _, x := range l.by {
+		xs = append(xs, x)
+	}
+	l.mu.Unlock()
+	e.renew(xs)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renewal = nil
+	if len(l.by) > 0 && e.ctx.Err() == nil {
+		l.renewal = e.clock.At(e.clock.Now().Add(e.cfg.RenewEvery), e.renewAll)
+	}
+}
+
+func (e *Engine) renew(xs []*exec) {
+	ls := make([]store.Lease, 0, len(xs))
+	for _, x := range xs {
+		x.mu.Lock()
+		ls = append(ls, x.lease)
+		x.mu.Unlock()
+	}
+	if len(ls) == 0 {
+		return
+	}
+	until := e.clock.Now().Add(e.cfg.LeaseFor)
+	lost, err := e.store.Renew(e.ctx, ls...)
+	if err != nil {
+		e.log.Error("renewing leases", "runs", len(ls), "error", err)
+		return
+	}
+	gone := make(map[store.RunID]bool, len(lost))
+	for _, l := range lost {
+		gone[l.Run] = true
+	}
+	for _, x := range xs {
+		x.mu.Lock()
+		if !gone[x.id] {
+			x.lease.Until = until
+		}
+		x.mu.Unlock()
+		if gone[x.id] && e.live.get(x.id) == x {
+			x.fenced.Store(true)
+			x.cancel(store.ErrFenced)
+		}
+	}
+}
+
+// renew prolongs one lease before a call that would begin with too little of it.
+func (l *liveRuns) renew(x *exec) error {
+	x.e.renew([]*exec{x})
+	if x.fenced.Load() {
+		return store.ErrFenced
+	}
+	return nil
+}
+
+// claimLoop takes runs that are due, woken or ownerless. It looks when it is
+// kicked, never by polling: the store tells of commits, an alarm of due times.
+func (e *Engine) claimLoop() {
+	stop := e.store.OnWake(func() { e.loop.kick(); e.pub.kick() })
+	defer stop()
+	var alarm func()
+	for e.loop.next() {
+		if alarm != nil {
+			alarm()
+			alarm = nil
+		}
+		e.claim()
+		if at, ok, err := e.store.NextDue(e.ctx); err == nil && ok {
+			if at.After(e.clock.Now()) {
+				alarm = e.clock.At(at, e.loop.kick)
+			} else if e.background.free() > 0 && !e.draining.Load() {
+				// Due but not claimed: somebody else's, or a lease about to end.
+				alarm = e.clock.At(e.clock.Now().Add(100*time.Millisecond), e.loop.kick)
+			}
+		}
+		e.loop.done()
+	}
+	if alarm != nil {
+		alarm()
+	}
+}
+
+func (e *Engine) claim() {
+	for !e.draining.Load() && e.ctx.Err() == nil {
+		n := e.background.free()
+		if n == 0 {
+			return // a run that ends kicks again
+		}
+		rs, ls, err := e.store.Claim(e.ctx, e.cfg.Worker, min(n, 64))
+		if err != nil {
+			if e.ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+				e.log.Error("claiming runs", "error", err)
+			}
+			return
+		}
+		for i := range rs {
+			e.background.ch <- struct{}{}
+			e.start(func() {
+				defer func() { e.background.leave(); e.loop.kick() }()
+				e.resume(rs[i], ls[i])
+			})
+		}
+		if len(rs) == 0 {
+			return
+		}
+	}
+}
+
+// outboxLoop publishes what committed runs left to say, at least once.
+func (e *Engine) outboxLoop() {
+	var o outbox
+	for e.pub.next() {
+		e.drainOutbox(&o)
+		e.pub.done()
+	}
+	o.mu.Lock()
+	if o.alarm != nil {
+		o.alarm()
+	}
+	o.mu.Unlock()
+}
+
+// outbox remembers the rows that are on their way, so that none is sent twice at once.
+type outbox struct {
+	mu    sync.Mutex
+	going map[int64]bool
+	alarm func()
+}
+
+const outboxPage = 256
+
+func (e *Engine) drainOutbox(o *outbox) {
+	if e.ctx.Err() != nil {
+		return
+	}
+	rows, err := e.store.Outbox(e.ctx, outboxPage)
+	if err != nil {
+		if e.ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+			e.log.Error("reading the outbox", "error", err)
+		}
+		return
+	}
+	o.mu.Lock()
+	if o.going == nil {
+		o.going = map[int64]bool{}
+	}
+	fresh := rows[:0]
+	for _, r := range rows {
+		if !o.going[r.Seq] {
+			o.going[r.Seq] = true
+			fresh = append(fresh, r)
+		}
+	}
+	o.mu.Unlock()
+	var batch []store.OutboxRow
+	for _, r := range fresh {
+		if e.cfg.Bus != nil && !isStart(r.Topic) {
+			batch = append(batch, r)
+			continue
+		}
+		e.start(func() { e.deliverRow(o, r) })
+	}
+	if len(batch) == 0 {
+		return
+	}
+	ms := make([]Message, len(batch))
+	for i, r := range batch {
+		ms[i] = Message{ID: r.ID, Type: r.Topic, At: e.clock.Now(), Body: r.Body, Meta: r.Meta}
+	}
+	if err := e.cfg.Bus.Publish(e.ctx, ms...); err != nil {
+		for _, r := range batch {
+			e.postpone(o, r, err)
+		}
+		return
+	}
+	seqs := make([]int64, len(batch))
+	for i, r := range batch {
+		seqs[i] = r.Seq
+	}
+	e.published(o, seqs...)
+	if len(rows) == outboxPage {
+		e.pub.kick()
+	}
+}
+
+func isStart(topic string) bool {
+	return len(topic) > len(startTopic) && topic[:len(startTopic)] == startTopic
+}
+
+// deliverRow hands one row to the engine itself: a `start`, or any event where
+// there is no bus.
+func (e *Engine) deliverRow(o *outbox, r store.OutboxRow) {
+	var err error
+	if isStart(r.Topic) {
+		err = e.begin(e.ctx, r.Topic[len(startTopic):], r)
+	} else {
+		err = e.loopBack(e.ctx, Message{ID: r.ID, Type: r.Topic, At: e.clock.Now(), Body: r.Body, Meta: r.Meta})
+	}
+	if err != nil {
+		e.postpone(o, r, err)
+		return
+	}
+	e.published(o, r.Seq)
+}
+
+func (e *Engine) published(o *outbox, seqs ...int64) {
+	if err := e.store.Published(e.ctx, seqs...); err != nil && e.ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+		e.log.Error("settling the outbox", "error", err)
+	}
+	o.mu.Lock()
+	for _, s := range seqs {
+		delete(o.going, s)
+	}
+	o.mu.Unlock()
+}
+
+// postpone puts a row off on the ladder of the deferrals.
+func (e *Engine) postpone(o *outbox, r store.OutboxRow, cause error) {
+	if e.ctx.Err() == nil && !errors.Is(cause, store.ErrClosed) {
+		d := e.cfg.Ladder[min(r.Attempts, len(e.cfg.Ladder)-1)]
+		at := e.clock.Now().Add(d)
+		e.log.Warn("publishing", "topic", r.Topic, "id", r.ID, "again_at", at, "error", cause)
+		if err := e.store.Postpone(e.ctx, r.Seq, at); err != nil {
+			e.log.Error("postponing an outbox row", "error", err)
+		}
+		e.clock.At(at, e.pub.kick)
+	}
+	o.mu.Lock()
+	delete(o.going, r.Seq)
+	o.mu.Unlock()
+}
+
+func (e *Engine) probe(kind store.Kind, when string) {
+	if e.cfg.Probe != nil {
+		e.cfg.Probe(kind, when)
+	}
+}

@@ -1,0 +1,369 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/schema"
+	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/step"
+)
+
+// ring keeps the timelines of volatile runs in memory; a crash loses them
+// (semantics 6.4).
+type ring struct {
+	mu   sync.Mutex
+	max  int
+	runs []volatileRun
+	next int
+}
+
+type volatileRun struct {
+	id     store.RunID
+	p      *program
+	began  time.Time
+	ended  time.Time
+	state  store.State
+	reason string
+	flt    *fault.Error
+	log    []*entry
+}
+
+func (r *ring) put(x *exec, v verdict) {
+	if r.max <= 0 {
+		return
+	}
+	run := volatileRun{id: x.id, p: x.p, began: x.began, ended: x.now(), state: v.state, reason: v.reason, flt: v.flt, log: x.log}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.runs) < r.max {
+		r.runs = append(r.runs, run)
+		return
+	}
+	r.runs[r.next] = run
+	r.next = (r.next + 1) % r.max
+}
+
+// newest first.
+func (r *ring) list(keep func(*volatileRun) bool, max int) []volatileRun {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []volatileRun
+	for i := range r.runs {
+		v := &r.runs[(r.next+len(r.runs)-1-i)%len(r.runs)]
+		if keep(v) {
+			if out = append(out, *v); len(out) == max {
+				break
+			}
+		}
+	}
+	return out
+}
+
+func (e *Engine) summary(id store.RunID, route, digest string, s store.State, reason string, started, ended, due time.Time, durable bool) Summary {
+	out := Summary{Run: e.store.PublicID(id), Route: route, State: string(s), Reason: reason, Started: started, Durable: durable}
+	if !ended.IsZero() {
+		out.Ended = &ended
+	}
+	if !due.IsZero() && !s.Ended() {
+		out.Due = &due
+	}
+	out.Version = e.label(route, digest)
+	return out
+}
+
+// label is the number in the version's file; 0 if this process does not know it.
+func (e *Engine) label(route, digest string) int {
+	if p := e.city.Load().progs[route]; p != nil && p.route.Digest == digest {
+		return p.route.Label
+	}
+	e.pins.mu.Lock()
+	defer e.pins.mu.Unlock()
+	if p := e.pins.old[digest]; p != nil {
+		return p.route.Label
+	}
+	return 0
+}
+
+func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
+	q := store.Filter{Route: f.Route, Limit: f.Limit}
+	if q.Limit <= 0 {
+		q.Limit = 100
+	}
+	for _, s := range f.States {
+		q.States = append(q.States, store.State(s))
+	}
+	if f.Before != "" {
+		id, err := e.store.ParseID(f.Before)
+		if err != nil {
+			return nil, fault.New(fault.NotFound, "there is no run %q", f.Before)
+		}
+		q.Before = id
+	}
+	rs, err := e.store.Find(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	type numbered struct {
+		id store.RunID
+		s  Summary
+	}
+	var all []numbered
+	for _, r := range rs {
+		all = append(all, numbered{r.ID, e.summary(r.ID, r.Route, r.Version, r.State, r.Reason, r.Started, r.Ended, r.Due, true)})
+	}
+	for _, v := range e.ring.list(func(v *volatileRun) bool {
+		return (f.Route == "" || v.p.route.Name == f.Route) && (len(q.States) == 0 || slices.Contains(q.States, v.state)) &&
+			(q.Before == 0 || v.id < q.Before)
+	}, q.Limit) {
+		all = append(all, numbered{v.id, e.summary(v.id, v.p.route.Name, v.p.route.Digest, v.state, v.reason, v.began, v.ended, time.Time{}, false)})
+	}
+	slices.SortStableFunc(all, func(a, b numbered) int { return int(b.id - a.id) })
+	out := make([]Summary, 0, min(len(all), q.Limit))
+	for _, n := range all[:min(len(all), q.Limit)] {
+		out = append(out, n.s)
+	}
+	return out, nil
+}
+
+func noRun(pub string) error { return fault.New(fault.NotFound, "there is no run %q", pub) }
+
+func (e *Engine) show(ctx context.Context, pub string) (Detail, error) {
+	id, err := e.store.ParseID(pub)
+	if err != nil {
+		return Detail{}, noRun(pub)
+	}
+	for _, v := range e.ring.list(func(v *volatileRun) bool { return v.id == id }, 1) {
+		d := Detail{Summary: e.summary(v.id, v.p.route.Name, v.p.route.Digest, v.state, v.reason, v.began, v.ended, time.Time{}, false),
+			Digest: v.p.route.Digest, Volatile: true, Lines: e.timeline(v.p, v.log)}
+		d.Version = v.p.route.Label
+		end := Line{At: v.ended, Kind: string(store.End), Note: string(v.state)}
+		if v.reason != "" {
+			end.Note += ": " + v.reason
+		}
+		if v.flt != nil {
+			end.Fault = faultWord(v.flt)
+		}
+		d.Lines = append(d.Lines, end)
+		return d, nil
+	}
+	r, rs, err := e.store.Load(ctx, id)
+	if err != nil && !errors.Is(err, store.ErrErased) {
+		if errors.Is(err, store.ErrNoRun) {
+			return Detail{}, noRun(pub)
+		}
+		return Detail{}, err
+	}
+	p, perr := e.program(ctx, r.Route, r.Version)
+	if perr != nil {
+		p = &program{route: &language.Route{Name: r.Route, Digest: r.Version}, steps: &step.Program{}}
+	}
+	d := Detail{Summary: e.summary(r.ID, r.Route, r.Version, r.State, r.Reason, r.Started, r.Ended, r.Due, true), Digest: r.Version}
+	var log []*entry
+	for _, rec := range rs {
+		n, err := entryOf(rec)
+		if err != nil {
+			n = &entry{kind: rec.Kind, path: rec.Path, round: rec.Round, at: rec.At, fault: rec.Fault}
+		}
+		log = append(log, n)
+	}
+	d.Lines = e.timeline(p, log)
+	return d, nil
+}
+
+// timeline renders records, personal fields masked.
+func (e *Engine) timeline(p *program, log []*entry) []Line {
+	out := make([]Line, 0, len(log))
+	for _, n := range log {
+		l := Line{At: n.at, Step: n.path, Kind: string(n.kind), Attempt: n.attempts, Duration: n.took, Fault: n.fault}
+		if n.round > 1 {
+			l.Round = n.round
+		}
+		var s *language.Step
+		if p.steps != nil {
+			s = p.steps.ByPath[step.Plain(n.path)]
+		}
+		l.In, l.Out = e.masked(s, n)
+		l.Note = note(n)
+		if l.Note == "" && s != nil && s.Undo != nil && s.Undo.None != "" && n.kind == store.OutcomeRec {
+			l.Note = "no undo: " + s.Undo.None
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func note(n *entry) string {
+	switch n.kind {
+	case store.End:
+		s := n.str("state")
+		if r := n.str("end"); r != "" {
+			return s + ": " + r
+		}
+		if r := n.str("reason"); r != "" {
+			s += ": " + r
+		}
+		return s
+	case store.Rest:
+		s := n.str("why")
+		if t := instant(n.x["wake"]); !t.IsZero() {
+			s += " until " + t.Format(time.RFC3339)
+		} else if t := instant(n.x["until"]); !t.IsZero() {
+			s += " until " + t.Format(time.RFC3339)
+		}
+		return s
+	case store.Person:
+		s := n.str("act")
+		if a := n.str("as"); a != "" {
+			s += " by " + a
+		}
+		if r := n.str("reason"); r != "" {
+			s += ": " + r
+		}
+		return s
+	case store.Intent, store.UndoIntent:
+		return n.str("target")
+	}
+	switch {
+	case n.flag("skip"):
+		return "skipped"
+	case n.flag("found"):
+		return "found"
+	case n.flag("surplus"):
+		return "no longer needed"
+	}
+	return ""
+}
+
+// masked gives what went in and came out with personal fields as ***. A value of
+// which no type is known is not shown at all.
+func (e *Engine) masked(s *language.Step, n *entry) (in, out any) {
+	if n.kind == store.Reply {
+		return nil, map[string]any{"status": n.num("status")}
+	}
+	if s == nil {
+		return nil, nil
+	}
+	switch s.Word {
+	case language.Call:
+		if s.Route != nil {
+			if n.in != nil && s.Route.Req != nil {
+				in = s.Route.Req.Mask(n.in)
+			}
+			return in, maskType(n.value, s.Type)
+		}
+		op := s.Operation
+		if n.kind == store.UndoIntent || n.kind == store.UndoOutcome {
+			if s.Undo == nil || s.Undo.Operation == nil {
+				return nil, nil
+			}
+			op = s.Undo.Operation
+		}
+		if n.in != nil && op.In != nil {
+			in = op.In.Mask(n.in)
+		}
+		if n.value != nil && op.Out != nil {
+			out = op.Out.Mask(n.value)
+		}
+		return in, out
+	case language.SetW:
+		m, _ := n.value.(map[string]any)
+		masked := make(map[string]any, len(m))
+		for _, set := range s.Sets {
+			if v, ok := m[set.Name]; ok {
+				masked[set.Name] = maskType(v, set.Value.Type)
+			}
+		}
+		return nil, masked
+	case language.Emit, language.Wait:
+		v := n.value
+		if s.Word == language.Emit {
+			v = n.in
+		}
+		if et := e.City().Events[s.EventType]; et != nil && et.Schema != nil && v != nil {
+			v = et.Schema.Mask(v)
+		} else {
+			v = nil
+		}
+		if s.Word == language.Emit {
+			return v, nil
+		}
+		return nil, v
+	case language.Start:
+		return nil, n.value
+	}
+	return nil, maskType(n.value, s.Type)
+}
+
+const hidden = "***"
+
+// maskType hides what a type marks as personal, and everything of an unknown type.
+func maskType(v any, t *schema.Type) any {
+	switch {
+	case v == nil:
+		return nil
+	case t == nil || t.Personal || t.Kind == schema.Unknown || t.Kind == schema.Any:
+		return hidden
+	}
+	switch x := v.(type) {
+	case map[string]any:
+		m := make(map[string]any, len(x))
+		for k, e := range x {
+			ft := t.Extra
+			if f := t.Fields[k]; f != nil {
+				ft = f.Type
+			}
+			m[k] = maskType(e, ft)
+		}
+		return m
+	case []any:
+		l := make([]any, len(x))
+		for i := range x {
+			l[i] = maskType(x[i], t.Items)
+		}
+		return l
+	}
+	return v
+}
+
+// view implements View: the owner sees the state and the top-level `set` named result.
+func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool) {
+	id, err := e.store.ParseID(pub)
+	if err != nil || caller.Anonymous() {
+		return View{}, false
+	}
+	r, rs, err := e.store.Load(ctx, id)
+	if err != nil {
+		return View{}, false
+	}
+	h, err := headOf(r.Head)
+	if err != nil || h.Caller.Anonymous() || h.Caller.Owner() != caller.Owner() {
+		return View{}, false
+	}
+	v := View{Run: pub, Route: r.Route, State: string(r.State)}
+	p, err := e.program(ctx, r.Route, r.Version)
+	if err != nil {
+		return v, true
+	}
+	for _, rec := range rs {
+		s := p.steps.ByPath[rec.Path]
+		if rec.Kind != store.Result || s == nil || s.Word != language.SetW || !topLevel(p.route, s) {
+			continue
+		}
+		if n, err := entryOf(rec); err == nil {
+			if m, ok := n.value.(map[string]any); ok {
+				if res, ok := m["result"]; ok {
+					v.Result = res
+				}
+			}
+		}
+	}
+	return v, true
+}
+
+func topLevel(r *language.Route, s *language.Step) bool { return slices.Contains(r.Steps, s) }

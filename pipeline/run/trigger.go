@@ -1,0 +1,29 @@
+package run
+
+import (
+	"context"
+
+	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/fault"
+)
+
+// Trigger begins a run that has no caller, as a message or the clock does:
+// r.Trigger is "event", "cron" or "every" and r.Key the message's id or the
+// scheduled instant, under which a repetition finds the same run. It returns nil
+// once the run is durable or has ended; after an error the message must come
+// again. The route test runner uses it; in service the feeds and timers do.
+func (e *Engine) Trigger(ctx context.Context, r Request) error {
+	clock.Enter(e.clock)
+	defer clock.Leave(e.clock)
+	p := e.city.Load().progs[r.Route]
+	if p == nil {
+		return fault.New(fault.Unavailable, "route %s is not loaded", r.Route)
+	}
+	select {
+	case e.background.ch <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { e.background.leave(); e.loop.kick() }()
+	return e.runBackground(ctx, p, r)
+}
