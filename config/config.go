@@ -1,0 +1,87 @@
+// Package config reads config/dime.yaml, the environment and the flags into one
+// value that is handed to everyone else (only cmd and this package read
+// configuration). All mistakes are reported at once, each at its place.
+package config
+
+import (
+	"time"
+
+	"github.com/dime-bus/dime/internal/yamldoc"
+)
+
+// Config is the whole installation's configuration. Printing it never shows a
+// secret: secrets are references until Secret.Resolve.
+type Config struct {
+	Name      string // the city's or body's name, for the first page
+	Listen    string // host:port of the public face
+	Admin     string // host:port of the admin face
+	AdminOpen bool   // the admin face may listen beyond loopback
+	Data      string // folder of everything that is kept
+	City      City
+	BaseURL   string // public URL, where it is not http://LISTEN
+	ReadyFile string
+	MasterKey Secret // reference; "" lets `city: embedded` keep one beside Data
+	Log       string // debug, info, warn, error
+
+	Engine  Engine
+	Limits  Limits
+	Clients []Client
+	Tokens  Tokens
+}
+
+// City says which virtual city the connectors talk to.
+type City struct {
+	Mode string // "embedded", "url" or "off"
+	URL  string // with "url"
+}
+
+// Engine holds the slack times of semantics 3, 4, 7 and 11.
+type Engine struct {
+	Ladder       []time.Duration // deferral: 5s, 30s, 5m, 1h; the last one repeats
+	FoundBySlack time.Duration   // after the give-up instant, before asking found_by: 5s
+	UndoPatience time.Duration   // 72h
+	Lease        time.Duration   // 10s
+	Renew        time.Duration   // 3s
+	Within       time.Duration   // default of a route's `within`: 10s
+	Patience     time.Duration   // default of a route's `patience`: 24h
+	Drain        time.Duration   // at SIGTERM: 20s
+	Slots        int             // runs at once with a caller waiting
+	Background   int             // runs at once without
+}
+
+// Limits of the public face (trust.md, "HTTP edge").
+type Limits struct {
+	Body        int64
+	Upload      int64
+	PerAddress  int
+	Connections int
+}
+
+// Client is a program that may use the bus; what it does not name is denied.
+type Client struct {
+	Name                       string
+	Kind                       string // module, partner
+	Secret                     Secret
+	Routes, Publish, Subscribe []string
+	Pos                        yamldoc.Pos
+}
+
+// Tokens says whose caller tokens are accepted where there is no virtual city.
+type Tokens struct {
+	Issuer string
+	JWKS   string // https URL
+}
+
+// Default is what an installation gets that says nothing.
+func Default() Config {
+	return Config{
+		Name: "Dime", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Data: "data",
+		City: City{Mode: "off"}, Log: "info",
+		Engine: Engine{
+			Ladder:       []time.Duration{5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour},
+			FoundBySlack: 5 * time.Second, UndoPatience: 72 * time.Hour, Lease: 10 * time.Second, Renew: 3 * time.Second,
+			Within: 10 * time.Second, Patience: 24 * time.Hour, Drain: 20 * time.Second, Slots: 256, Background: 64,
+		},
+		Limits: Limits{Body: 1 << 20, Upload: 20 << 20, PerAddress: 1024, Connections: 16384},
+	}
+}

@@ -1,0 +1,352 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/schema"
+)
+
+// AdminConfig is what the admin face is made of.
+type AdminConfig struct {
+	Runs    Runs
+	City    func() City                     // the city in force
+	Ready   func(ctx context.Context) error // nil: ready; the error says what is missing
+	Metrics http.Handler
+	Log     *slog.Logger
+	// Open serves other names than loopback's in the Host header. Where the
+	// listener is on loopback it must be false: a page in the operator's browser
+	// could otherwise reach it by a name of its own (DNS rebinding).
+	Open bool
+	// Status is further facts for /status; may be nil.
+	Status func() map[string]any
+}
+
+// NewAdmin makes the admin face:
+//
+//	GET  /livez /readyz /metrics /status
+//	GET  /runs?route=&state=&before=&limit=      {"runs": [Run]}
+//	GET  /runs/{run}                             Detail
+//	POST /runs/{run}/cancel|replay|skip|resolve  Act -> {"run", "act", "dry_run", "report"}
+//	GET  /routes /connectors /connectors/{name}
+//
+// It has no accounts: whoever reaches it may act, under the name in `as`, which
+// the journal keeps. It listens on loopback unless configuration says otherwise.
+func NewAdmin(cfg AdminConfig) (http.Handler, error) {
+	if cfg.Runs == nil || cfg.City == nil || cfg.Ready == nil || cfg.Log == nil {
+		return nil, errors.New("making the admin face: Runs, City, Ready and Log are needed")
+	}
+	a := &admin{cfg}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { a.send(w, 200, map[string]any{"status": "live"}) })
+	mux.HandleFunc("GET /readyz", a.ready)
+	if cfg.Metrics != nil {
+		mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	mux.HandleFunc("GET /status", a.status)
+	mux.HandleFunc("GET /runs", a.list)
+	mux.HandleFunc("GET /runs/{run}", a.show)
+	mux.HandleFunc("POST /runs/{run}/{act}", a.act)
+	mux.HandleFunc("GET /routes", a.routes)
+	mux.HandleFunc("GET /connectors", func(w http.ResponseWriter, _ *http.Request) {
+		list := cfg.City().Connectors
+		if list == nil {
+			list = []Connector{}
+		}
+		a.send(w, 200, list)
+	})
+	mux.HandleFunc("GET /connectors/{name}", a.connector)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		a.refuse(w, fault.New(fault.NotFound, "%s %s is nothing here; there are /livez /readyz /metrics /status /runs /routes /connectors", r.Method, r.URL.Path))
+	})
+	return a.guard(http.NewCrossOriginProtection().Handler(mux)), nil
+}
+
+type admin struct{ cfg AdminConfig }
+
+func (a *admin) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		w.Header().Set("Cache-Control", "no-store")
+		if !a.cfg.Open && !localName(r.Host) {
+			a.problem(w, http.StatusMisdirectedRequest, Problem{Title: "Wrong host", Detail: "the admin face answers to localhost and loopback addresses only"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func localName(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && addr.IsLoopback()
+}
+
+func (a *admin) ready(w http.ResponseWriter, r *http.Request) {
+	if err := a.cfg.Ready(r.Context()); err != nil {
+		a.problem(w, http.StatusServiceUnavailable, Problem{Title: "Not ready", Detail: err.Error()})
+		return
+	}
+	a.send(w, 200, map[string]any{"status": "ready"})
+}
+
+func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
+	out := map[string]any{}
+	if a.cfg.Status != nil {
+		out = a.cfg.Status()
+	}
+	out["routes"] = routeList(a.cfg.City())
+	a.send(w, 200, out)
+}
+
+type routeInfo struct {
+	Route   string   `json:"route"`
+	Version int      `json:"version"`
+	Digest  string   `json:"digest"`
+	About   string   `json:"about"`
+	Owner   string   `json:"owner,omitempty"`
+	File    string   `json:"file,omitempty"`
+	From    []string `json:"from"`
+	Safe    bool     `json:"safe"`
+}
+
+func routeList(c City) []routeInfo {
+	out := make([]routeInfo, 0, len(c.Routes))
+	for _, r := range c.Routes {
+		out = append(out, routeInfo{r.Name, r.Label, r.Digest, r.About, r.Owner, r.File, begins(r), r.Safe})
+	}
+	return out
+}
+
+func (a *admin) routes(w http.ResponseWriter, _ *http.Request) {
+	a.send(w, 200, routeList(a.cfg.City()))
+}
+
+func (a *admin) connector(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	var names []string
+	for _, c := range a.cfg.City().Connectors {
+		if c.Name == name {
+			a.send(w, 200, c)
+			return
+		}
+		names = append(names, c.Name)
+	}
+	a.refuse(w, fault.New(fault.NotFound, "there is no connector %q%s", name, schema.DidYouMean(name, names)))
+}
+
+func (a *admin) list(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	f := Filter{Route: q.Get("route"), Before: q.Get("before"), Limit: 100}
+	for key := range q {
+		switch key {
+		case "route", "state", "before", "limit":
+		default:
+			a.refuse(w, fault.New(fault.Invalid, "there is no filter %q; there are route, state, before, limit", key))
+			return
+		}
+	}
+	for _, s := range q["state"] {
+		for word := range strings.SplitSeq(s, ",") {
+			switch word {
+			case "queued", "running", "waiting", "undoing", "parked", "done", "cancelled", "failed":
+				f.States = append(f.States, word)
+			default:
+				a.refuse(w, fault.New(fault.Invalid, "%q is not a state; they are queued, running, waiting, undoing, parked, done, cancelled, failed", word))
+				return
+			}
+		}
+	}
+	if s := q.Get("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 1000 {
+			a.refuse(w, fault.New(fault.Invalid, "limit is %q, not 1 to 1000", s))
+			return
+		}
+		f.Limit = n
+	}
+	runs, err := a.cfg.Runs.List(r.Context(), f)
+	if err != nil {
+		a.refuse(w, err)
+		return
+	}
+	if runs == nil {
+		runs = []Run{}
+	}
+	a.send(w, 200, map[string]any{"runs": runs})
+}
+
+func (a *admin) show(w http.ResponseWriter, r *http.Request) {
+	d, err := a.cfg.Runs.Show(r.Context(), r.PathValue("run"))
+	if err != nil {
+		a.refuse(w, err)
+		return
+	}
+	if d.Lines == nil {
+		d.Lines = []Line{}
+	}
+	a.send(w, 200, d)
+}
+
+// maxAct bounds the body of an act; a result that a person states may be large.
+const maxAct = 1 << 20
+
+func (a *admin) act(w http.ResponseWriter, r *http.Request) {
+	run, word := r.PathValue("run"), r.PathValue("act")
+	do := map[string]func(context.Context, string, Act) (any, error){
+		"cancel": a.cfg.Runs.Cancel, "replay": a.cfg.Runs.Replay, "skip": a.cfg.Runs.Skip, "resolve": a.cfg.Runs.Resolve,
+	}[word]
+	if do == nil {
+		a.refuse(w, fault.New(fault.NotFound, "there is no act %q; there are cancel, replay, skip, resolve", word))
+		return
+	}
+	act, err := readAct(http.MaxBytesReader(w, r.Body, maxAct))
+	if err == nil {
+		err = act.check(word)
+	}
+	if err != nil {
+		a.refuse(w, err)
+		return
+	}
+	report, err := do(r.Context(), run, act)
+	if err != nil {
+		a.refuse(w, err)
+		return
+	}
+	a.cfg.Log.Info("a person acted on a run", "act", word, "run", run, "as", act.As, "dry_run", act.DryRun)
+	a.send(w, 200, map[string]any{"run": run, "act": word, "dry_run": act.DryRun, "report": report})
+}
+
+// readAct decodes strictly: a misspelt `dry_run` must not act.
+func readAct(body io.Reader) (Act, error) {
+	var act Act
+	b, err := io.ReadAll(body)
+	if err != nil {
+		return act, fault.New(fault.Invalid, "the body can't be read, or is longer than %d bytes", maxAct)
+	}
+	v, err := schema.DecodeJSON(b)
+	if err != nil {
+		return act, fault.New(fault.Invalid, "the body is not JSON: %v", err)
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return act, fault.New(fault.Invalid, "the body must be an object with `as` and `reason`")
+	}
+	result := m["result"]
+	delete(m, "result")
+	known := []string{"as", "reason", "dry_run", "from", "path", "happened", "result"}
+	for k, x := range m {
+		var fits bool
+		switch k {
+		case "as":
+			act.As, fits = x.(string)
+		case "reason":
+			act.Reason, fits = x.(string)
+		case "from":
+			act.From, fits = x.(string)
+		case "path":
+			act.Path, fits = x.(string)
+		case "dry_run":
+			act.DryRun, fits = x.(bool)
+		case "happened":
+			var yes bool
+			yes, fits = x.(bool)
+			act.Happened = &yes
+		default:
+			return act, &fault.Error{Kind: fault.Invalid, Pointer: pointer(k), Detail: fmt.Sprintf("there is no field %q%s", k, schema.DidYouMean(k, known))}
+		}
+		if !fits {
+			return act, &fault.Error{Kind: fault.Invalid, Pointer: pointer(k), Detail: fmt.Sprintf("%s has the wrong type", k)}
+		}
+	}
+	act.Result = result
+	return act, nil
+}
+
+func (act Act) check(word string) error {
+	switch {
+	case strings.TrimSpace(act.As) == "":
+		return &fault.Error{Kind: fault.Invalid, Pointer: "/as", Detail: "say who acts in `as`"}
+	case strings.TrimSpace(act.Reason) == "":
+		return &fault.Error{Kind: fault.Invalid, Pointer: "/reason", Detail: "say why in `reason`; it is kept with the run"}
+	case len(act.As) > 200 || len(act.Reason) > 2000:
+		return fault.New(fault.Invalid, "`as` may have 200 bytes and `reason` 2000")
+	case word == "resolve" && act.Path == "":
+		return &fault.Error{Kind: fault.Invalid, Pointer: "/path", Detail: "name the step in doubt in `path`, as the timeline writes it"}
+	case word == "resolve" && act.Happened == nil:
+		return &fault.Error{Kind: fault.Invalid, Pointer: "/happened", Detail: "say in `happened` whether the effect happened: true or false"}
+	case word != "resolve" && (act.Path != "" || act.Happened != nil || act.Result != nil):
+		return fault.New(fault.Invalid, "`path`, `happened` and `result` belong to resolve")
+	case word != "replay" && act.From != "":
+		return &fault.Error{Kind: fault.Invalid, Pointer: "/from", Detail: "`from` belongs to replay"}
+	}
+	return nil
+}
+
+func (a *admin) send(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		a.cfg.Log.Error("encoding an admin answer", "error", err)
+		status, b = http.StatusInternalServerError, []byte(`{"type":"about:blank","title":"Internal error","status":500}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // the client may be gone
+}
+
+// refuse answers an error. A person's mistake is 4xx here, whatever the kind
+// means behind a route.
+func (a *admin) refuse(w http.ResponseWriter, err error) {
+	f := fault.From(err)
+	status := f.Kind.Row().Status
+	switch f.Kind {
+	case fault.Invalid, fault.Contract:
+		status = http.StatusBadRequest
+	case fault.Denied:
+		status = http.StatusForbidden
+	}
+	p := Problem{Type: problemType + string(f.Kind), Title: f.Kind.Row().Title, Detail: f.Detail}
+	if f.Kind == fault.Invalid {
+		p.Title = "The request is not valid"
+	}
+	if f.Pointer != "" {
+		p.Errors = []FieldError{{f.Pointer, f.Detail}}
+	}
+	if status >= 500 {
+		a.cfg.Log.Error("answering on the admin face", "error", err)
+	}
+	a.problem(w, status, p)
+}
+
+func (a *admin) problem(w http.ResponseWriter, status int, p Problem) {
+	m := map[string]any{"type": "about:blank", "title": p.Title, "status": status}
+	if p.Type != "" {
+		m["type"] = p.Type
+	}
+	if p.Detail != "" {
+		m["detail"] = p.Detail
+	}
+	if len(p.Errors) > 0 {
+		m["errors"] = []any{map[string]any{"pointer": p.Errors[0].Pointer, "message": p.Errors[0].Message}}
+	}
+	b, _ := appendJSON(nil, m) // these kinds always encode
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // the client may be gone
+}

@@ -1,0 +1,72 @@
+package gateway
+
+import (
+	"context"
+	"time"
+)
+
+// Runs is what the admin face needs of the engine. Errors are *fault.Error:
+// NotFound for a run that is not there, Conflict for an act that its state does
+// not allow, Invalid for an act that makes no sense.
+type Runs interface {
+	List(ctx context.Context, f Filter) ([]Run, error)
+	Show(ctx context.Context, run string) (Detail, error)
+	Cancel(ctx context.Context, run string, a Act) (report any, err error)
+	Replay(ctx context.Context, run string, a Act) (report any, err error)
+	Skip(ctx context.Context, run string, a Act) (report any, err error)
+	Resolve(ctx context.Context, run string, a Act) (report any, err error)
+}
+
+// Filter of List; zero fields do not restrict.
+type Filter struct {
+	Route  string
+	States []string
+	Before string // public id: only older runs
+	Limit  int    // 100 if zero, 1000 at most
+}
+
+// Run is a run in a listing.
+type Run struct {
+	Run     string     `json:"run"`
+	Route   string     `json:"route"`
+	Version int        `json:"version"`
+	State   string     `json:"state"`
+	Reason  string     `json:"reason,omitempty"`
+	Started time.Time  `json:"started"`
+	Ended   *time.Time `json:"ended,omitempty"`
+	Due     *time.Time `json:"due,omitempty"`
+	Durable bool       `json:"durable"`
+}
+
+// Detail is a run with its timeline, personal fields masked.
+type Detail struct {
+	Run
+	Digest   string `json:"digest"`
+	Lines    []Line `json:"timeline"`
+	Volatile bool   `json:"volatile,omitempty"` // kept in memory only; a crash loses it
+}
+
+// Line of a timeline. Its fields, names and types are those of the engine's line.
+type Line struct {
+	At       time.Time     `json:"at"`
+	Step     string        `json:"step"`
+	Kind     string        `json:"kind"`
+	Round    int           `json:"round,omitempty"`
+	Attempt  int           `json:"attempt,omitempty"`
+	Duration time.Duration `json:"duration_ns,omitempty"`
+	Fault    string        `json:"fault,omitempty"`
+	In       any           `json:"in,omitempty"`
+	Out      any           `json:"out,omitempty"`
+	Note     string        `json:"note,omitempty"`
+}
+
+// Act is a person's act on a run (semantics 10): POST /runs/{run}/{act}.
+type Act struct {
+	As       string `json:"as"`
+	Reason   string `json:"reason"`
+	DryRun   bool   `json:"dry_run"`
+	From     string `json:"from"`     // replay: path, "" goes on where it rests
+	Path     string `json:"path"`     // resolve
+	Happened *bool  `json:"happened"` // resolve
+	Result   any    `json:"result"`   // resolve
+}
