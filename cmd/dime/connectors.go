@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// connectorView is a connector as the admin listener describes it.
+type connectorView struct {
+	Name       string          `json:"name"`
+	Summary    string          `json:"summary"`
+	Operations []operationView `json:"operations"`
+	Warnings   []string        `json:"warnings,omitempty"`
+}
+
+type operationView struct {
+	Name    string      `json:"name"`
+	Summary string      `json:"summary"`
+	Effect  string      `json:"effect"`
+	Keyed   bool        `json:"keyed"`
+	FoundBy string      `json:"found_by"`
+	Basis   string      `json:"basis,omitempty"`
+	Faults  []faultView `json:"faults,omitempty"`
+	In      any         `json:"in,omitempty"`
+	Out     any         `json:"out,omitempty"`
+}
+
+type faultView struct {
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`
+	Summary string `json:"summary,omitempty"`
+}
+
+func newConnectors() *cobra.Command {
+	var a admin
+	cmd := &cobra.Command{
+		Use:   "connectors",
+		Short: "List and describe the connectors of a live server",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	adminFlag(&a, cmd)
+	cmd.AddCommand(newConnectorsLs(&a), newConnectorsShow(&a))
+	return cmd
+}
+
+func newConnectorsLs(a *admin) *cobra.Command {
+	var o output
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List connectors and their operations",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cs := []connectorView{}
+			if err := a.do(cmd.Context(), http.MethodGet, "/connectors", nil, &cs); err != nil {
+				return err
+			}
+			return o.print(cmd.OutOrStdout(), cs, func(w io.Writer) error {
+				var rows [][]string
+				for _, c := range cs {
+					for _, op := range c.Operations {
+						rows = append(rows, []string{c.Name + "." + op.Name, op.Effect, promise(op), op.Summary})
+					}
+				}
+				return columns(w, []string{"OPERATION", "EFFECT", "ONCE BY", "SUMMARY"}, rows)
+			})
+		},
+	}
+	o.flag(cmd)
+	return cmd
+}
+
+// promise says in a word how an effect is kept from happening twice.
+func promise(op operationView) string {
+	var ps []string
+	if op.Keyed {
+		ps = append(ps, "key")
+	}
+	if op.FoundBy != "" {
+		ps = append(ps, op.FoundBy)
+	}
+	if len(ps) == 0 && op.Effect != "safe" {
+		return "nothing: parks in doubt"
+	}
+	return strings.Join(ps, ", ")
+}
+
+func newConnectorsShow(a *admin) *cobra.Command {
+	var o output
+	cmd := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Describe a connector: operations, schemas, faults, warnings of its document",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var c connectorView
+			if err := a.do(cmd.Context(), http.MethodGet, "/connectors/"+url.PathEscape(args[0]), nil, &c); err != nil {
+				return err
+			}
+			return o.print(cmd.OutOrStdout(), c, func(w io.Writer) error { return describeConnector(w, c) })
+		},
+	}
+	o.flag(cmd)
+	return cmd
+}
+
+func describeConnector(w io.Writer, c connectorView) error {
+	fmt.Fprintf(w, "%s: %s\n", c.Name, c.Summary)
+	for _, op := range c.Operations {
+		fmt.Fprintf(w, "\n%s.%s  [%s", c.Name, op.Name, op.Effect)
+		if p := promise(op); p != "" {
+			fmt.Fprintf(w, "; once by %s", p)
+		}
+		fmt.Fprintf(w, "]\n  %s\n", op.Summary)
+		if op.Basis != "" {
+			fmt.Fprintf(w, "  rests on: %s\n", op.Basis)
+		}
+		if op.In != nil {
+			fmt.Fprintf(w, "  in:  %s\n", oneLine(op.In))
+		}
+		if op.Out != nil {
+			fmt.Fprintf(w, "  out: %s\n", oneLine(op.Out))
+		}
+		for _, f := range op.Faults {
+			fmt.Fprintf(w, "  fault %s (%s) %s\n", f.Name, f.Kind, f.Summary)
+		}
+	}
+	for _, warn := range c.Warnings {
+		fmt.Fprintf(w, "\n%s %s\n", paint(w, yellow, "warning:"), warn)
+	}
+	return nil
+}

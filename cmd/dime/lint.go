@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dime-bus/dime/internal/yamldoc"
+	"github.com/dime-bus/dime/pipeline/routetest"
+)
+
+// problemView is a line of `dime lint -o json`.
+type problemView struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Rule    string `json:"rule"`
+	Message string `json:"message"`
+	Warning bool   `json:"warning,omitempty"`
+}
+
+// contentFlag adds --content; the default is the nearest parent that holds routes/.
+func contentFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "content", "", "the city's content folder (default: the nearest parent that holds routes/)")
+}
+
+// within turns the command's paths into paths of the content folder.
+func within(dir string, paths []string) ([]string, error) {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range paths {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			return nil, err
+		}
+		rel, err := filepath.Rel(root, abs)
+		if err != nil || strings.HasPrefix(rel, "..") {
+			return nil, usageError{fmt.Errorf("%s is outside the content folder %s", p, dir)}
+		}
+		out = append(out, filepath.ToSlash(rel))
+	}
+	return out, nil
+}
+
+// below says whether a problem's file is one of paths or below one; no path
+// means everything.
+func below(paths []string, file string) bool {
+	if len(paths) == 0 {
+		return true
+	}
+	for _, p := range paths {
+		if p == "." || file == p || strings.HasPrefix(file, p+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func newLint() *cobra.Command {
+	var o output
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "lint [FILE|FOLDER]...",
+		Short: "Check routes, schemas, configuration and route tests: every mistake of every file at once",
+		Long: `Check routes, schemas, configuration and route tests. All mistakes of all files
+are reported at once as FILE:LINE:COLUMN: MESSAGE [RULE]. What lint accepts,
+serve starts: both use one loader.
+
+Exit code 1 if anything but warnings was found.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dir == "" {
+				dir = findContent(args)
+			}
+			paths, err := within(dir, args)
+			if err != nil {
+				return err
+			}
+			for _, p := range paths {
+				if _, err := fs.Stat(dirFS(dir), p); err != nil {
+					return usageError{fmt.Errorf("nothing to check at %s: %w", p, err)}
+				}
+			}
+			c, err := openContent(dir)
+			if err != nil {
+				return usageError{err}
+			}
+			loaded := c.load()
+			problems := yamldoc.Sort(append(loaded.problems, routetest.Check(c, loaded.city)...))
+			views := []problemView{}
+			errors := 0
+			for _, p := range problems {
+				if !below(paths, p.File) {
+					continue
+				}
+				if !p.Warning {
+					errors++
+				}
+				file := filepath.Join(dir, filepath.FromSlash(p.File))
+				views = append(views, problemView{file, p.Line, p.Column, p.Rule, p.Message, p.Warning})
+			}
+			err = o.print(cmd.OutOrStdout(), views, func(w io.Writer) error {
+				for _, v := range views {
+					rule := paint(w, red, "["+v.Rule+"]")
+					if v.Warning {
+						rule = paint(w, yellow, "[warning: "+v.Rule+"]")
+					}
+					if _, err := fmt.Fprintf(w, "%s:%d:%d: %s %s\n", v.File, v.Line, v.Column, v.Message, rule); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if errors > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%d found\n", errors)
+				return errQuiet
+			}
+			return nil
+		},
+	}
+	o.flag(cmd)
+	contentFlag(cmd, &dir)
+	return cmd
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/dime-bus/dime/internal/store"
+)
+
+// The kill test (test/kill) must know which record a kill interrupted and must be
+// able to die at a chosen one. Both are asked for by environment variables that
+// are not configuration: they are not documented, and `dime serve` logs them.
+const (
+	probeFileEnv = "DIME_TEST_PROBE"     // file that holds the last commit's kind and whether it had ended
+	killAtEnv    = "DIME_TEST_KILL_AT"   // KIND:before|after:N: SIGKILL oneself there
+	noIntentEnv  = "DIME_TEST_NO_INTENT" // "1": leave intents out (the control that must fail)
+)
+
+// newProbe returns the engine's Probe, or nil if nobody asked for one.
+func newProbe(getenv func(string) string) (func(store.Kind, string), error) {
+	file, at := getenv(probeFileEnv), getenv(killAtEnv)
+	if file == "" && at == "" {
+		return nil, nil
+	}
+	p := &probe{}
+	if file != "" {
+		f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("opening the probe file: %w", err)
+		}
+		p.file = f
+	}
+	if at != "" {
+		kind, rest, _ := strings.Cut(at, ":")
+		when, count, _ := strings.Cut(rest, ":")
+		n, err := strconv.Atoi(count)
+		if err != nil || when != "before" && when != "after" {
+			return nil, fmt.Errorf("%s=%q must be KIND:before|after:N", killAtEnv, at)
+		}
+		p.kind, p.when, p.left = store.Kind(kind), when, n
+	}
+	return p.commit, nil
+}
+
+type probe struct {
+	mu   sync.Mutex
+	file *os.File
+	kind store.Kind
+	when string
+	left int
+}
+
+func (p *probe) commit(kind store.Kind, when string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file != nil {
+		// One write of a fixed size: a kill leaves the line before or after, never half.
+		if _, err := p.file.WriteAt(fmt.Appendf(nil, "%-24s%-8s\n", kind, when), 0); err != nil {
+			p.file = nil
+		}
+	}
+	if p.left > 0 && kind == p.kind && when == p.when {
+		if p.left--; p.left == 0 {
+			// Not os.Exit: nothing of ours may run any more, as in a power cut.
+			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+				panic(err)
+			}
+			select {}
+		}
+	}
+}

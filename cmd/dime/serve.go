@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dime-bus/dime/config"
+)
+
+func newServe() *cobra.Command {
+	var dir, cityListen string
+	var timeline int
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the city's routes",
+		Long: `Serve the city's routes: check everything under --content, refuse to start on any
+mistake, then answer on --listen (public) and --admin. Files under --content are
+watched: a change is checked whole and put in force at once, or refused with the
+old set kept. SIGTERM drains and stops.
+
+Every flag but --content is also DIME_<FLAG> in the environment and a line of
+config/dime.yaml; the command line wins, then the environment.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := openContent(dir)
+			if err != nil {
+				return usageError{err}
+			}
+			given := map[string]string{}
+			for _, f := range config.Flags() {
+				if cmd.Flags().Changed(f.Name) {
+					given[f.Name] = cmd.Flags().Lookup(f.Name).Value.String()
+				}
+			}
+			cfg, problems := config.Load(c, os.LookupEnv, given)
+			if bad := refusals(problems); len(bad) > 0 {
+				for _, p := range bad {
+					fmt.Fprintln(cmd.ErrOrStderr(), p)
+				}
+				return errQuiet
+			}
+			return serve(cmd.Context(), cmd.ErrOrStderr(), c, cfg, serveOptions{cityListen: cityListen, timeline: timeline})
+		},
+	}
+	f := cmd.Flags()
+	def := "."
+	if v := os.Getenv("DIME_CONTENT"); v != "" {
+		def = v
+	}
+	f.StringVar(&dir, "content", def, "the city's content folder; its files win over the shipped ones")
+	f.StringVar(&cityListen, "city-listen", "", "address of the embedded virtual city (default 127.0.0.1:8082, or a free port where --listen takes one)")
+	f.IntVar(&timeline, "timeline", 10_000, "how many runs that changed nothing keep their timeline in memory")
+	for _, fl := range config.Flags() {
+		f.String(fl.Name, "", fl.Usage+" ["+fl.Env+"]")
+	}
+	return cmd
+}
+
+// serveOptions are what only the command line knows.
+type serveOptions struct {
+	cityListen string
+	timeline   int
+}
+
+// serve runs until ctx ends, then drains.
+func serve(ctx context.Context, errOut io.Writer, c *content, cfg config.Config, o serveOptions) (err error) {
+	s, err := newServer(ctx, c, cfg, o, newLog(errOut, cfg.Log))
+	if s != nil {
+		defer func() { err = errors.Join(err, s.close()) }()
+	}
+	if err != nil {
+		var refused refusedError
+		if errors.As(err, &refused) {
+			for _, p := range refused.problems {
+				fmt.Fprintln(errOut, p)
+			}
+			return errors.Join(errors.New("the content was refused"), errQuiet)
+		}
+		return err
+	}
+	failed, err := s.start(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.announce(errOut); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping: no new runs, those under way finish or hand back")
+		s.drain()
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+// urls is what the ready file holds.
+type urls struct {
+	Public string `json:"public"`
+	Admin  string `json:"admin"`
+	City   string `json:"city"`
+}
+
+// announce says where everything is, to people and, whole or not at all, in the
+// ready file.
+func (s *server) announce(w io.Writer) error {
+	u := s.urls()
+	fmt.Fprintf(w, "public  %s\nadmin   %s\n", u.Public, u.Admin)
+	if u.City != "" {
+		fmt.Fprintf(w, "city    %s\n", u.City)
+	}
+	if s.cfg.City.Mode == "embedded" {
+		fmt.Fprintf(w, `
+Try:
+  curl '%[1]s/v1/addresses?q=rialto'
+  curl -X POST %[1]s/v1/appointments -H "Authorization: Bearer $(bin/dime token --data %[3]s --citizen RSSMRA80A01L736U --assurance 2)" -H 'Content-Type: application/json' -d '{"request_id":"try-1","tax_code":"RSSMRA80A01L736U","office":"san-marco","service":"carta-identita"}'
+  curl %[2]s/runs
+
+`, u.Public, u.Admin, s.cfg.Data)
+	}
+	if s.cfg.ReadyFile == "" {
+		return nil
+	}
+	b, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	return writeWhole(s.cfg.ReadyFile, append(b, '\n'), 0o644)
+}
+
+// writeWhole replaces a file so that a reader sees the old or the new one, never half.
+func writeWhole(name string, b []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}
+
+// listen opens a TCP listener and says which flag to change if it can't.
+func listen(flag, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w (choose another with --%s; port 0 takes a free one)", addr, err, flag)
+	}
+	return l, nil
+}
+
+// httpURL is a listener's address as a URL that this machine can use.
+func httpURL(l net.Listener) string {
+	addr := l.Addr().(*net.TCPAddr)
+	if addr.IP.IsUnspecified() {
+		return fmt.Sprintf("http://127.0.0.1:%d", addr.Port)
+	}
+	return "http://" + addr.String()
+}
+
+// drainFor is longer than the engine's own drain, for the answers to leave.
+func drainFor(cfg config.Config) time.Duration { return cfg.Engine.Drain + 2*time.Second }

@@ -1,0 +1,386 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dime-bus/dime/config"
+	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/internal/bus/embedded"
+	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/gateway"
+	"github.com/dime-bus/dime/internal/httpclient"
+	"github.com/dime-bus/dime/internal/identity"
+	"github.com/dime-bus/dime/internal/store/sqlite"
+	"github.com/dime-bus/dime/internal/telemetry"
+	"github.com/dime-bus/dime/internal/yamldoc"
+	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run"
+)
+
+// server is everything that `dime serve` runs, wired by hand: this file is the
+// only place where the parts of the house meet.
+type server struct {
+	cfg     config.Config
+	content *content
+	log     *slog.Logger
+	metrics *telemetry.Metrics
+
+	store   *sqlite.Store
+	bus     *embedded.Bus
+	city    *cityServer // nil unless embedded
+	client  *httpclient.Client
+	guards  *guards
+	engine  *run.Engine
+	gateway *gateway.Gateway
+
+	public, admin net.Listener
+	publicServer  *gateway.Server
+	adminServer   *http.Server
+
+	reloading sync.Mutex
+	inForce   atomic.Pointer[gateway.City]
+	ready     atomic.Bool
+	closers   []func() error
+}
+
+// refusedError is content that was not put in force.
+type refusedError struct{ problems []yamldoc.Problem }
+
+func (e refusedError) Error() string {
+	return fmt.Sprintf("%d mistakes in the content", len(e.problems))
+}
+
+func newLog(w io.Writer, level string) *slog.Logger {
+	l, err := telemetry.Level(level)
+	if err != nil {
+		l = slog.LevelInfo // config.Load has refused any other word
+	}
+	return telemetry.Log(w, l)
+}
+
+// newServer opens and connects everything, and checks and loads the content; no
+// request is taken yet. On an error what was opened so far is in the returned
+// server and must be closed.
+func newServer(ctx context.Context, c *content, cfg config.Config, o serveOptions, log *slog.Logger) (*server, error) {
+	s := &server{cfg: cfg, content: c, log: log}
+	v := thisVersion()
+	s.metrics = telemetry.New(telemetry.Version{Version: v.Version, Commit: v.Revision})
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return s, fmt.Errorf("making the data folder: %w", err)
+	}
+	key, err := masterKey(cfg, log)
+	if err != nil {
+		return s, err
+	}
+	s.store, err = sqlite.Open(ctx, sqlite.Options{
+		Path: filepath.Join(cfg.Data, "dime.db"), MasterKey: key, Worker: "embedded",
+		LeaseFor: cfg.Engine.Lease, Log: log,
+	})
+	if err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, s.store.Close)
+	s.bus = embedded.New(s.store, clock.Real{}, log)
+	s.closers = append(s.closers, s.bus.Close)
+
+	if s.public, err = listen("listen", cfg.Listen); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, ignoreClosed(s.public))
+	if s.admin, err = listen("admin", cfg.Admin); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, ignoreClosed(s.admin))
+
+	cityURL := connectors.CityOff
+	switch cfg.City.Mode {
+	case "embedded":
+		if s.city, err = newCityServer(c, cfg.Data, cityAddr(cfg, o), log); err != nil {
+			return s, err
+		}
+		s.closers = append(s.closers, s.city.close)
+		cityURL = s.city.url()
+	case "url":
+		cityURL = cfg.City.URL
+	}
+	tokens, err := s.tokens(cityURL)
+	if err != nil {
+		return s, err
+	}
+	clients, err := s.clients()
+	if err != nil {
+		return s, err
+	}
+
+	s.client = httpclient.New(httpclient.Config{})
+	s.guards = newGuards()
+	probe, err := newProbe(os.Getenv)
+	if err != nil {
+		return s, err
+	}
+	if probe != nil {
+		log.Warn("a test watches or ends this process")
+	}
+	s.engine, err = run.New(run.Config{
+		Store: s.store, Bus: engineBus{s.bus}, Log: log, Worker: "embedded",
+		BaseURL: func() string { return s.urls().Public },
+		Ladder:  cfg.Engine.Ladder, FoundBySlack: cfg.Engine.FoundBySlack, UndoPatience: cfg.Engine.UndoPatience,
+		LeaseFor: cfg.Engine.Lease, RenewEvery: cfg.Engine.Renew,
+		SyncSlots: cfg.Engine.Slots, BackgroundSlots: cfg.Engine.Background,
+		Observer: s.metrics, Guards: s.guards.of, Timeline: orNone(o.timeline),
+		Recompile:      s.recompile,
+		AllowRelabel:   cfg.City.Mode == "embedded",
+		UnsafeNoIntent: os.Getenv(noIntentEnv) == "1",
+		Probe:          probe,
+	})
+	if err != nil {
+		return s, err
+	}
+	s.gateway, err = gateway.New(gateway.Config{
+		Engine: publicEngine{s.engine}, Blobs: s.store, Tokens: tokens, Clients: clients,
+		Clock: clock.Real{}, Log: log, Observer: s.metrics,
+		Limits: gateway.Limits{Body: cfg.Limits.Body, Upload: cfg.Limits.Upload, PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections},
+		About:  gateway.About{Name: cfg.Name, Version: v.Version, Commit: v.Revision, City: s.urls().City, Public: s.urls().Public, Started: time.Now()},
+	})
+	if err != nil {
+		return s, err
+	}
+	admin, err := gateway.NewAdmin(gateway.AdminConfig{
+		Runs: adminEngine{s.engine}, City: func() gateway.City { return *s.inForce.Load() },
+		Ready: s.isReady, Metrics: s.metrics.Handler(), Log: log, Open: cfg.AdminOpen,
+	})
+	if err != nil {
+		return s, err
+	}
+	s.publicServer = gateway.NewServer(s.public, s.gateway, gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections}, log)
+	s.adminServer = &http.Server{Handler: admin, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	return s, s.load(nil)
+}
+
+// ignoreClosed closes a listener that its server may have closed before.
+func ignoreClosed(l net.Listener) func() error {
+	return func() error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// cityAddr is where the embedded city listens: beside the public face, on a free
+// port if that takes one.
+func cityAddr(cfg config.Config, o serveOptions) string {
+	if o.cityListen != "" {
+		return o.cityListen
+	}
+	if _, port, err := net.SplitHostPort(cfg.Listen); err == nil && port == "0" {
+		return "127.0.0.1:0"
+	}
+	return "127.0.0.1:8082"
+}
+
+// tokens says whose caller tokens are good: the virtual city's, or those of the
+// configured issuer; none if there is neither.
+func (s *server) tokens(cityURL string) (*identity.Verifier, error) {
+	switch {
+	case s.city != nil:
+		keys, err := identity.StaticKeys(s.city.signer.JWKS())
+		if err != nil {
+			return nil, err
+		}
+		return identity.NewVerifier(keys, identity.CityIssuer, identity.CityTokenLife, clock.Real{}), nil
+	case s.cfg.City.Mode == "url":
+		keys := identity.RemoteKeys(cityURL+identity.JWKSPath, http.DefaultClient, clock.Real{})
+		return identity.NewVerifier(keys, identity.CityIssuer, identity.CityTokenLife, clock.Real{}), nil
+	case s.cfg.Tokens.JWKS != "":
+		keys := identity.RemoteKeys(s.cfg.Tokens.JWKS, http.DefaultClient, clock.Real{})
+		return identity.NewVerifier(keys, s.cfg.Tokens.Issuer, 0, clock.Real{}), nil
+	}
+	return nil, nil
+}
+
+func (s *server) clients() (*identity.Clients, error) {
+	var all []identity.Credential
+	for _, c := range s.cfg.Clients {
+		secret, err := c.Secret.Resolve()
+		if err != nil {
+			return nil, fmt.Errorf("reading the secret of client %q: %w", c.Name, err)
+		}
+		all = append(all, identity.Credential{Name: c.Name, Kind: c.Kind, Secret: secret,
+			Rights: identity.Rights{Routes: c.Routes, Publish: c.Publish, Subscribe: c.Subscribe}})
+	}
+	return identity.NewClients(all)
+}
+
+// load reads the content and puts it in force, or changes nothing.
+func (s *server) load(prev *language.City) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	url := connectors.CityOff
+	if s.city != nil {
+		if bad := refusals(s.city.reload()); len(bad) > 0 {
+			return refusedError{bad}
+		}
+		url = s.city.url()
+	} else if s.cfg.City.Mode == "url" {
+		url = s.cfg.City.URL
+	}
+	l := s.content.loadFor(prev, s.client, url)
+	if bad := refusals(l.problems); len(bad) > 0 {
+		return refusedError{bad}
+	}
+	for _, p := range l.problems {
+		s.log.Warn("content", "problem", p.String())
+	}
+	public := publicCity(l.city)
+	s.guards.add(l.connectors)
+	if err := s.engine.Swap(l.city); err != nil {
+		return err
+	}
+	if err := s.gateway.Swap(public); err != nil {
+		return errors.Join(err, s.engine.Swap(prev))
+	}
+	s.inForce.Store(&public)
+	var versions []telemetry.RouteVersion
+	for _, r := range s.engine.Routes() {
+		versions = append(versions, telemetry.RouteVersion{Route: r.Route.Name, Version: r.Route.Label, Digest: r.Digest})
+	}
+	s.metrics.Routes(versions)
+	return nil
+}
+
+// recompile makes a run's version again from what the store kept, with the
+// operations that are there now.
+func (s *server) recompile(src language.Source, called func(string) (language.Source, error)) (*language.Route, error) {
+	city := s.engine.City()
+	return language.Recompile(src, language.Options{Connectors: city.Connectors, City: city, Version: called})
+}
+
+// start opens the faces and the engine; failed receives what ends them.
+func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
+	errs := make(chan error, 4)
+	if s.city != nil {
+		s.city.serve(errs)
+	}
+	if err := s.engine.Start(ctx); err != nil {
+		return nil, err
+	}
+	go func() { report(errs, "public face", s.publicServer.Serve()) }()
+	go func() { report(errs, "admin face", s.adminServer.Serve(s.admin)) }()
+	if err := s.watch(ctx); err != nil {
+		return nil, err
+	}
+	s.ready.Store(true)
+	return errs, nil
+}
+
+// report passes on why a server ended, unless it was asked to.
+func report(errs chan<- error, what string, err error) {
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		errs <- fmt.Errorf("serving the %s: %w", what, err)
+	}
+}
+
+func (s *server) isReady(context.Context) error {
+	if !s.ready.Load() {
+		return errors.New("starting or stopping")
+	}
+	return nil
+}
+
+// drain is SIGTERM: not ready, no new runs, those with a caller finish, the
+// others hand back (semantics 11.4).
+func (s *server) drain() {
+	s.ready.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Engine.Drain)
+	defer cancel()
+	s.engine.Drain(ctx)
+	if err := s.publicServer.Shutdown(ctx); err != nil {
+		s.log.Warn("closing the public face", "err", err)
+	}
+	if err := s.adminServer.Shutdown(ctx); err != nil {
+		s.log.Warn("closing the admin face", "err", err)
+	}
+}
+
+// close gives everything back, last opened first.
+func (s *server) close() error {
+	s.ready.Store(false)
+	if s.publicServer != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.publicServer.Shutdown(ctx) // after drain this has nothing left to say
+		_ = s.adminServer.Shutdown(ctx)
+	}
+	if s.engine != nil {
+		s.engine.Stop()
+	}
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *server) urls() urls {
+	u := urls{Public: s.cfg.BaseURL, Admin: httpURL(s.admin)}
+	if u.Public == "" {
+		u.Public = httpURL(s.public)
+	}
+	switch {
+	case s.city != nil:
+		u.City = s.city.url()
+	case s.cfg.City.Mode == "url":
+		u.City = s.cfg.City.URL
+	}
+	return u
+}
+
+// orNone says "none" in the engine's way: its zero is the default.
+func orNone(n int) int {
+	if n <= 0 {
+		return -1
+	}
+	return n
+}
+
+// guards keeps one limiter and breaker a backend over all reloads, so that a
+// reload neither forgets an open breaker nor lets a full backend be filled again.
+type guards struct {
+	mu sync.RWMutex
+	by map[string]*connectors.Guard
+}
+
+func newGuards() *guards { return &guards{by: map[string]*connectors.Guard{}} }
+
+// add makes guards for the connectors that have none.
+func (g *guards) add(cs map[string]connectors.Connector) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for name, guard := range connectors.Guards(cs) {
+		if _, ok := g.by[name]; !ok {
+			g.by[name] = guard
+		}
+	}
+}
+
+// of finds a connector's guard.
+func (g *guards) of(connector string) run.Guard {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if guard, ok := g.by[connector]; ok {
+		return guard
+	}
+	return nil
+}
