@@ -81,8 +81,10 @@ const MinSecret = 24
 
 // Credential is a client with its secret, as configuration resolved it.
 type Credential struct {
-	Client
+	Name   string
+	Kind   string // "" is "module"
 	Secret string
+	Rights Rights
 }
 
 // NewClients takes all credentials at once. Secrets are kept only as HMACs under
@@ -104,11 +106,10 @@ func NewClients(all []Credential) (*Clients, error) {
 			errs = append(errs, fmt.Errorf("client %q: its secret is also that of %q; give each its own", c.Name, other.Name))
 			continue
 		}
-		client := c.Client
-		if client.Kind == "" {
-			client.Kind = "module"
+		if c.Kind == "" {
+			c.Kind = "module"
 		}
-		out.byHash[h] = &client
+		out.byHash[h] = &Client{Name: c.Name, Kind: c.Kind, Rights: c.Rights}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -318,8 +318,8 @@ func mustSigner(t *testing.T) *Signer {
 func TestClients(t *testing.T) {
 	secret := strings.Repeat("s", 32)
 	cs, err := NewClients([]Credential{
-		{Client{Name: "crm", Rights: Rights{Routes: []string{"book-appointment", "fine-*"}, Publish: []string{"appeal.decided"}, Subscribe: []string{"*"}}}, secret},
-		{Client{Name: "kb"}, strings.Repeat("k", 32)},
+		{Name: "crm", Secret: secret, Rights: Rights{Routes: []string{"book-appointment", "fine-*"}, Publish: []string{"appeal.decided"}, Subscribe: []string{"*"}}},
+		{Name: "kb", Secret: strings.Repeat("k", 32)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -349,7 +349,7 @@ func TestClients(t *testing.T) {
 			t.Errorf("%s is granted", what)
 		}
 	}
-	if _, err := NewClients([]Credential{{Client{Name: "a"}, "short"}, {Client{Name: "b"}, secret}, {Client{Name: "c"}, secret}}); err == nil ||
+	if _, err := NewClients([]Credential{{Name: "a", Secret: "short"}, {Name: "b", Secret: secret}, {Name: "c", Secret: secret}}); err == nil ||
 		!strings.Contains(err.Error(), `"a"`) || !strings.Contains(err.Error(), `"c"`) {
 		t.Errorf("all mistakes at once: %v", err)
 	}

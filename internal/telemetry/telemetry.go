@@ -163,8 +163,9 @@ func (m *Metrics) Reloaded(at time.Time, ok bool) {
 
 // RouteVersion is a route in force.
 type RouteVersion struct {
-	Route, Digest string
-	Label         int
+	Route   string
+	Version int // the label
+	Digest  string
 }
 
 // Routes says which routes are in force; those that are not named are no more.
@@ -173,7 +174,7 @@ func (m *Metrics) Routes(all []RouteVersion) {
 	defer m.routeVersionsMu.Unlock()
 	m.routeVersion.Reset()
 	for _, r := range all {
-		m.routeVersion.WithLabelValues(r.Route, r.Digest).Set(float64(r.Label))
+		m.routeVersion.WithLabelValues(r.Route, r.Digest).Set(float64(r.Version))
 	}
 }
 

@@ -37,8 +37,8 @@ func used(t *testing.T) *Metrics {
 	m.Commit("intent", time.Millisecond)
 	m.Reloaded(time.Unix(100, 0), true)
 	m.Reloaded(time.Unix(200, 0), false)
-	m.Routes([]RouteVersion{{"x", "d1", 1}})
-	m.Routes([]RouteVersion{{"x", "d2", 2}})
+	m.Routes([]RouteVersion{{"x", 1, "d1"}})
+	m.Routes([]RouteVersion{{"x", 2, "d2"}})
 	if err := m.Gauges(Gauge{"outbox_oldest_seconds", "Age.", func() float64 { return 7 }}); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for range 100 {
 				m.Answered("x", 200, time.Millisecond)
-				m.Routes([]RouteVersion{{"x", "d", 1}})
+				m.Routes([]RouteVersion{{"x", 1, "d"}})
 			}
 		})
 	}

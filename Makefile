@@ -1,0 +1,62 @@
+# make build   bin/dime
+# make run     build, then the whole city on this machine
+# make test    everything that CI runs
+.DEFAULT_GOAL := build
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+GO ?= go
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+KILLS ?= 200
+SOAK ?= 1h
+FUZZTIME ?= 30s
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+
+.PHONY: need build run test lint fmt gen check-gen bench chaos soak fuzz clean
+
+need: ## says which prerequisite is missing
+	@./.ci/need
+
+build: need
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/dime ./cmd/dime
+
+run: build
+	./bin/dime serve --city embedded
+
+test: build
+	$(GO) vet ./...
+	$(GO) test -race -timeout 15m ./...
+	./bin/dime lint
+	./bin/dime test
+	@$(MAKE) check-gen
+
+lint: need
+	$(GO) run $(GOLANGCI) run ./...
+
+fmt: need
+	gofmt -l -w $$(git ls-files '*.go')
+
+gen: need
+	$(GO) run ./cmd/dime docs --out docs/reference
+
+check-gen: need ## fails if docs/reference is stale
+	@made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; \
+	$(GO) run ./cmd/dime docs --out "$$made"; \
+	diff -r docs/reference "$$made" || { echo 'docs/reference is stale: run make gen and commit what it writes' >&2; exit 1; }
+
+bench: build
+	$(GO) run ./bench
+
+chaos: build ## 200 kills; make chaos KILLS=1000 for more
+	$(GO) test -count=1 -v -timeout 2h ./test/kill -args -kills $(KILLS)
+
+soak: build ## kills and load for an hour; make soak SOAK=12h for longer
+	$(GO) test -count=1 -v -timeout 0 ./test/kill -args -soak $(SOAK)
+
+fuzz: need ## every fuzz target, FUZZTIME each
+	@./.ci/fuzz $(FUZZTIME)
+
+clean:
+	rm -rf bin
+	$(GO) clean -testcache

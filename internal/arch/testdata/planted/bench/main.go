@@ -1,0 +1,3 @@
+package main
+
+import _ "github.com/dime-bus/dime/cmd/dime" // want reader

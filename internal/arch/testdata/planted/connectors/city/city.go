@@ -1,0 +1,3 @@
+package city
+
+import _ "github.com/dime-bus/dime/pipeline/language" // want import-connectors-city
