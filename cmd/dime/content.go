@@ -90,6 +90,10 @@ func (c *content) hidden(name string) bool {
 	if c.leftOut[name] {
 		return true
 	}
+	// The configuration and the schema of its `cfg` belong together.
+	if twin, ok := map[string]string{"config/dime.yaml": "config/cfg.schema.json", "config/cfg.schema.json": "config/dime.yaml"}[name]; ok {
+		return !c.shipped(twin)
+	}
 	if !strings.HasPrefix(name, "routes/") {
 		return false
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dime-bus/dime/internal/arch"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/pipeline/language"
 )
@@ -35,10 +36,11 @@ func newDocs() *cobra.Command {
 				return err
 			}
 			for name, text := range map[string]string{
-				"command-line.md": commandReference(cmd.Root()),
-				"faults.md":       faultReference(),
-				"lint-rules.md":   ruleReference(),
-				"connectors.md":   connectors,
+				"command-line.md":       commandReference(cmd.Root()),
+				"faults.md":             faultReference(),
+				"lint-rules.md":         ruleReference(),
+				"connectors.md":         connectors,
+				"architecture-rules.md": generated + arch.Markdown(),
 			} {
 				if err := os.WriteFile(filepath.Join(out, name), []byte(text), 0o644); err != nil {
 					return err

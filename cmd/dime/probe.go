@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,13 +16,13 @@ import (
 // able to die at a chosen one. Both are asked for by environment variables that
 // are not configuration: they are not documented, and `dime serve` logs them.
 const (
-	probeFileEnv = "DIME_TEST_PROBE"     // file that holds the last commit's kind and whether it had ended
+	probeFileEnv = "DIME_TEST_PROBE"     // file that holds the kinds of the last commit's records and whether it had ended
 	killAtEnv    = "DIME_TEST_KILL_AT"   // KIND:before|after:N: SIGKILL oneself there
 	noIntentEnv  = "DIME_TEST_NO_INTENT" // "1": leave intents out (the control that must fail)
 )
 
 // newProbe returns the engine's Probe, or nil if nobody asked for one.
-func newProbe(getenv func(string) string) (func(store.Kind, string), error) {
+func newProbe(getenv func(string) string) (func([]store.Kind, string), error) {
 	file, at := getenv(probeFileEnv), getenv(killAtEnv)
 	if file == "" && at == "" {
 		return nil, nil
@@ -54,16 +55,20 @@ type probe struct {
 	left int
 }
 
-func (p *probe) commit(kind store.Kind, when string) {
+func (p *probe) commit(kinds []store.Kind, when string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.file != nil {
+		words := make([]string, len(kinds))
+		for i, k := range kinds {
+			words[i] = string(k)
+		}
 		// One write of a fixed size: a kill leaves the line before or after, never half.
-		if _, err := p.file.WriteAt(fmt.Appendf(nil, "%-24s%-8s\n", kind, when), 0); err != nil {
+		if _, err := p.file.WriteAt(fmt.Appendf(nil, "%-100s %-8s\n", strings.Join(words, "+"), when), 0); err != nil {
 			p.file = nil
 		}
 	}
-	if p.left > 0 && kind == p.kind && when == p.when {
+	if p.left > 0 && when == p.when && slices.Contains(kinds, p.kind) {
 		if p.left--; p.left == 0 {
 			// Not os.Exit: nothing of ours may run any more, as in a power cut.
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {

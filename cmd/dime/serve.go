@@ -122,8 +122,8 @@ func (s *server) announce(w io.Writer) error {
 	if s.cfg.City.Mode == "embedded" {
 		fmt.Fprintf(w, `
 Try:
-  curl '%[1]s/v1/addresses?q=rialto'
-  curl -X POST %[1]s/v1/appointments -H "Authorization: Bearer $(bin/dime token --data %[3]s --citizen RSSMRA80A01L736U --assurance 2)" -H 'Content-Type: application/json' -d '{"request_id":"try-1","tax_code":"RSSMRA80A01L736U","office":"san-marco","service":"carta-identita"}'
+  curl '%[1]s/v1/addresses?q=san+marco'
+  curl -X POST %[1]s/v1/appointments -H "Authorization: Bearer $(bin/dime token --data %[3]s --citizen RSSMRA80A01L736U --assurance 2)" -H 'Content-Type: application/json' -d "{\"request_id\":\"try-1\",\"tax_code\":\"RSSMRA80A01L736U\",\"service\":\"identity-card\",\"slot\":\"$(curl -s %[1]s/v1/offices/anagrafe-venezia/slots | grep -o '"id":"[^"]*' | head -1 | cut -c7-)\"}"
   curl %[2]s/runs
 
 `, u.Public, u.Admin, s.cfg.Data)

@@ -132,7 +132,8 @@ func (s *sampler) value(sch map[string]any, depth int) any {
 		return int(math.Ceil(lo)) + int(s.next()%uint64(math.Max(1, math.Floor(hi)-math.Ceil(lo)+1)))
 	case "number":
 		lo, hi := bounds(sch, 0, 100)
-		return math.Round((lo+(hi-lo)*float64(s.next()%1000)/1000)*100) / 100
+		x := lo + (hi-lo)*float64(s.next()%1000)/1000
+		return math.Max(lo, math.Min(hi, math.Round(x*100)/100))
 	case "boolean":
 		return s.next()%2 == 0
 	case "null":
@@ -269,12 +270,16 @@ func bounds(sch map[string]any, lo, hi float64) (float64, float64) {
 		return 0, false
 	}
 	a, hasLo := get("minimum")
+	step := 1.0
+	if typeOf(sch) == "number" {
+		step = 0.01
+	}
 	if x, ok := get("exclusiveMinimum"); ok {
-		a, hasLo = x+1, true
+		a, hasLo = x+step, true
 	}
 	b, hasHi := get("maximum")
 	if x, ok := get("exclusiveMaximum"); ok {
-		b, hasHi = x-1, true
+		b, hasHi = x-step, true
 	}
 	switch {
 	case hasLo && hasHi:

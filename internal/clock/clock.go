@@ -4,6 +4,7 @@ package clock
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,9 +52,12 @@ func Sleep(ctx context.Context, c Clock, d time.Duration) error {
 		return ctx.Err()
 	}
 	done := make(chan struct{})
+	var woken atomic.Bool // who wakes the sleeper counts it again: the alarm or ctx, never both
 	stop := c.At(c.Now().Add(d), func() {
-		Enter(c) // the sleeper counts again before the alarm's own count ends
-		close(done)
+		if woken.CompareAndSwap(false, true) {
+			Enter(c) // the sleeper counts again before the alarm's own count ends
+			close(done)
+		}
 	})
 	defer stop()
 	Leave(c)
@@ -61,7 +65,11 @@ func Sleep(ctx context.Context, c Clock, d time.Duration) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		Enter(c)
+		if woken.CompareAndSwap(false, true) {
+			Enter(c)
+		} else {
+			<-done
+		}
 		return ctx.Err()
 	}
 }

@@ -105,6 +105,7 @@ func TestEval(t *testing.T) {
 		{`(resident.since ?? "") < "2021-01-01"`, true},
 		{`date(resident.since ?? "2020-01-01") + days(1)`, "2020-03-02T00:00:00+01:00"},
 		{`count(req.family, .age == 40)`, 2},
+		{`reduce(map(req.family, count(req.tags, true) + .share), #acc + #, 0)`, 66},
 		{`one(req.family, .age == 12) and none(req.family, .age == 1) and any(req.family, .nick == nil)`, true},
 		{`all(req.family, all(req.tags, len(#) == 1))`, true},
 	}

@@ -427,9 +427,12 @@ func mean(median bool) runner {
 
 func end(last bool) runner {
 	return func(_ *frame, in []any) (any, error) {
-		l, ok := in[0].([]any)
-		if !ok || len(l) == 0 {
-			return nil, nil // expr's first and last give nil for what is no list
+		if in[0] == nil {
+			return nil, nil
+		}
+		l, err := argList(in, 0)
+		if err != nil || len(l) == 0 {
+			return nil, err
 		}
 		if last {
 			return l[len(l)-1], nil

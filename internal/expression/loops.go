@@ -391,6 +391,13 @@ func (c *compiler) reduce(n *ast.BuiltinNode, x, y ctx, lv value, items *schema.
 	}
 	t = like(t, personalOnly(items))
 	return value{t: t, f: func(fr *frame) (any, error) {
+		// The list comes first: while it is made, its loops use the slots that are
+		// ours from then on.
+		l, err := lv.f(fr)
+		if err != nil {
+			return nil, err
+		}
+		made := func(*frame) (any, error) { return l, nil }
 		started := initial != nil
 		if started {
 			first, err := initial(fr)
@@ -399,7 +406,7 @@ func (c *compiler) reduce(n *ast.BuiltinNode, x, y ctx, lv value, items *schema.
 			}
 			fr.locals[acc] = first
 		}
-		err := b.each(fr, lv.f, false, func(_ int, item any, _ int) (bool, error) {
+		err = b.each(fr, made, false, func(_ int, item any, _ int) (bool, error) {
 			if !started {
 				started = true
 				fr.locals[acc] = item

@@ -13,7 +13,7 @@ import (
 // where integers overflow (an error here, a wrong number there), where `and` and
 // `or` have an operand that is no boolean (an error), where a number is divided by
 // zero or a result is infinite (an error), in what is no list where a list is due
-// (an error; expr sorts and walks strings), and in counting characters of strings
+// (an error; expr sorts and walks strings, and prints lists), and in counting characters of strings
 // (runes here, bytes there).
 
 var errOverflow = errors.New("the result does not fit 64 bits")

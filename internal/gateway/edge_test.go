@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // serve starts a real server on loopback; the handler answers each request with
@@ -53,6 +54,10 @@ func raw(t testing.TB, addr, text string, want int) (statuses []int, bodies []st
 		t.Fatal(err)
 	}
 	defer c.Close()
+	// What the server never answers must fail, not hang.
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}

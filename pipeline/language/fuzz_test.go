@@ -28,13 +28,14 @@ func FuzzRoute(f *testing.F) {
 	}
 	o := baseOptions(f)
 	base := baseCity(f)
+	prev, _ := Load(base, o)
 	f.Fuzz(func(t *testing.T, s string) {
 		city := fstest.MapFS{}
 		for k, v := range base {
 			city[k] = v
 		}
 		city["routes/fuzzed.yaml"] = &fstest.MapFile{Data: []byte(s)}
-		_, ps := Load(city, o)
+		_, ps := Reload(prev, city, o)
 		for _, p := range ps {
 			if p.Line < 1 || p.Column < 1 || p.Message == "" || p.Rule == "" {
 				t.Fatalf("problem without a place: %+v", p)

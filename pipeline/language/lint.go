@@ -21,6 +21,7 @@ func Rules() []Rule {
 		{"file", "files that can't be read or are named wrongly", nil},
 		{"field", "unknown fields, and required ones that are missing", nil},
 		{"required", "properties that a schema requires and `with` does not give", nil},
+		{"unknown", "properties that a closed object does not have", nil},
 		{"type", "values and expressions of another type than their place wants", nil},
 		{"nil", "reading what may be absent without ?., ?? or a check", nil},
 		{"enum", "words that an enumeration does not have", nil},

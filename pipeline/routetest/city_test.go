@@ -159,9 +159,9 @@ func printed(t *testing.T, a *txtar.Archive) string {
 	if len(ps)+len(problems) > 0 {
 		return out.String()
 	}
-	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
 	defer stop()
-	rep, err := Run(ctx, city, files, Options{Each: func(r *Result) { _ = r.WriteLine(out, false) }})
+	rep, err := Run(ctx, city, files, Options{Match: os.Getenv("ROUTETEST_MATCH"), Each: func(r *Result) { _ = r.WriteLine(out, false) }})
 	if err != nil {
 		t.Fatalf("running the tests: %v", err)
 	}

@@ -245,21 +245,16 @@ func (e *Engine) send(ctx context.Context, ms []Message) error {
 }
 
 // loopBack is the engine as its own bus: waits first, then every route that the
-// event begins, each in a counted goroutine.
+// event begins.
 func (e *Engine) loopBack(ctx context.Context, m Message) error {
 	if e.shapes.waited(m.Type) {
 		if err := e.takeWaited(ctx, m); err != nil {
 			return err
 		}
 	}
-	cs := e.city.Load()
 	var errs []error
-	for _, name := range sortedKeys(cs.progs) {
-		for _, t := range cs.progs[name].route.From {
-			if t.Kind == language.Event && t.Type == m.Type {
-				errs = append(errs, e.takeTrigger(ctx, name, m))
-			}
-		}
+	for _, name := range e.triggered(m.Type) {
+		errs = append(errs, e.takeTrigger(ctx, name, m))
 	}
 	return errors.Join(errs...)
 }
@@ -281,10 +276,54 @@ func (e *Engine) publish(ctx context.Context, eventType, id string, data any) er
 	}
 	clock.Enter(e.clock)
 	defer clock.Leave(e.clock)
-	if err := e.send(ctx, []Message{{ID: id, Type: eventType, At: e.clock.Now(), Body: b}}); err != nil {
+	m := Message{ID: id, Type: eventType, At: e.clock.Now(), Body: b}
+	if e.cfg.Bus == nil {
+		err = e.publishHere(ctx, m)
+	} else {
+		err = e.cfg.Bus.Publish(ctx, m)
+	}
+	if err != nil {
 		return &fault.Error{Kind: fault.Unavailable, Detail: "the event could not be stored", Err: err}
 	}
 	return nil
+}
+
+// publishHere is Publish without a bus: what waits is woken before it returns,
+// what the event begins runs in goroutines of its own.
+func (e *Engine) publishHere(ctx context.Context, m Message) error {
+	if e.shapes.waited(m.Type) {
+		if err := e.takeWaited(ctx, m); err != nil {
+			return err
+		}
+	}
+	for _, name := range e.triggered(m.Type) {
+		e.start(func() {
+			for n := 0; ; n++ {
+				err := e.takeTrigger(e.ctx, name, m)
+				if err == nil || e.ctx.Err() != nil {
+					return
+				}
+				e.log.Warn("an event was not accepted", "route", name, "type", m.Type, "id", m.ID, "error", err)
+				if clock.Sleep(e.ctx, e.clock, e.cfg.Ladder[min(n, len(e.cfg.Ladder)-1)]) != nil {
+					return
+				}
+			}
+		})
+	}
+	return nil
+}
+
+// triggered lists the routes that an event type begins.
+func (e *Engine) triggered(t string) (names []string) {
+	cs := e.city.Load()
+	for _, name := range sortedKeys(cs.progs) {
+		for _, tr := range cs.progs[name].route.From {
+			if tr.Kind == language.Event && tr.Type == t {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // Emit implements step.Effects: the event rides with the run's next commit and

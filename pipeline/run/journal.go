@@ -244,7 +244,7 @@ func (x *exec) commit(s store.State, reason string, wake time.Time, ns ...*entry
 		kind = pend[len(pend)-1].kind
 	}
 	begin := x.e.clock.Now()
-	x.e.probe(kind, "before")
+	x.e.probe("before", first, pend...)
 	ctx := context.WithoutCancel(x.ctx)
 	var err error
 	if first {
@@ -259,7 +259,7 @@ func (x *exec) commit(s store.State, reason string, wake time.Time, ns ...*entry
 		}
 		return &errJournal{err}
 	}
-	x.e.probe(kind, "after")
+	x.e.probe("after", first, pend...)
 	x.e.cfg.Observer.Commit(string(kind), x.e.clock.Now().Sub(begin))
 	x.mu.Lock()
 	x.committed = target

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -315,8 +316,18 @@ func (e *Engine) postpone(o *outbox, r store.OutboxRow, cause error) {
 	o.mu.Unlock()
 }
 
-func (e *Engine) probe(kind store.Kind, when string) {
-	if e.cfg.Probe != nil {
-		e.cfg.Probe(kind, when)
+func (e *Engine) probe(when string, first bool, ns ...*entry) {
+	if e.cfg.Probe == nil {
+		return
 	}
+	var kinds []store.Kind
+	if first {
+		kinds = append(kinds, store.Accepted)
+	}
+	for _, n := range ns {
+		if !slices.Contains(kinds, n.kind) {
+			kinds = append(kinds, n.kind)
+		}
+	}
+	e.cfg.Probe(kinds, when)
 }

@@ -136,12 +136,12 @@ func (e *Engine) restart(ctx context.Context, id store.RunID, n *entry) error {
 	if err != nil {
 		return err
 	}
-	e.probe(store.Person, "before")
+	e.probe("before", false, n)
 	r, l, err := e.store.Rearm(ctx, id, e.cfg.Worker, rec)
 	if err != nil {
 		return err
 	}
-	e.probe(store.Person, "after")
+	e.probe("after", false, n)
 	e.start(func() { e.resume(r, l) })
 	return nil
 }

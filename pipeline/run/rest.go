@@ -203,6 +203,7 @@ func (x *exec) Reply(_ context.Context, path string, status int, body any, say s
 		a.Header = map[string]string{"Location": x.e.runURL(x.publicID())}
 	}
 	n := x.replyEntry(a)
+	n.path = path
 	x.mu.Lock()
 	durable, owes := x.durable, x.owesLocked()
 	x.mu.Unlock()

@@ -346,3 +346,5 @@ func show(a Answer) string {
 	b, _ := json.Marshal(body)
 	return fmt.Sprintf("%d %s", a.Status, b)
 }
+
+func mapString(v any) string { return fmt.Sprint(v) }

@@ -3,6 +3,8 @@ package kill
 import (
 	"fmt"
 	"net/url"
+	"os/exec"
+	"regexp"
 	"strings"
 )
 
@@ -73,6 +75,29 @@ func (r *rig) judge(l *load) []string {
 	}
 	return broken
 }
+
+// timeline shows a run as its operator sees it.
+func (r *rig) timeline(run string) string {
+	out, err := exec.Command(r.binary, "runs", "show", run, "--admin", r.admin).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+// complain fails the test with every broken promise, and the timelines of the
+// first few.
+func (r *rig) complain(broken []string) {
+	r.t.Helper()
+	for i, v := range broken {
+		r.t.Error(v)
+		if id := runInText.FindString(v); id != "" && i < 3 {
+			r.t.Log(r.timeline(strings.TrimPrefix(strings.TrimPrefix(id, "run "), "run:")))
+		}
+	}
+}
+
+var runInText = regexp.MustCompile(`run[ :][a-z2-7]{20,}`)
 
 // target reads /jobs/JOB/... of an arrival.
 func target(a arrival) (job, op string) {

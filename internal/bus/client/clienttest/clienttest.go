@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -108,11 +109,19 @@ func key(t *testing.T, c City) {
 	kind(t, "a key of 201 bytes", err, fault.Invalid)
 }
 
+// soon ends a subscription that should have been refused, so that the test fails
+// and does not hang.
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 func rights(t *testing.T, c City) {
 	_, err := c.Client.Request(t.Context(), client.Request{Route: "not-mine"})
 	kind(t, "request", err, fault.Denied)
 	kind(t, "publish", c.Client.Publish(t.Context(), "other.done", "1", map[string]any{}), fault.Denied)
-	err = c.Client.Subscribe(t.Context(), "other.done", 0, func(context.Context, client.Event) error { return nil })
+	err = c.Client.Subscribe(soon(t), "other.done", 0, func(context.Context, client.Event) error { return nil })
 	kind(t, "subscribe", err, fault.Denied)
 }
 
@@ -120,7 +129,7 @@ func missing(t *testing.T, c City) {
 	_, err := c.Client.Request(t.Context(), client.Request{Route: "missing-route"})
 	kind(t, "request", err, fault.NotFound)
 	kind(t, "publish", c.Client.Publish(t.Context(), "missing.done", "1", map[string]any{}), fault.NotFound)
-	err = c.Client.Subscribe(t.Context(), "missing.done", 0, func(context.Context, client.Event) error { return nil })
+	err = c.Client.Subscribe(soon(t), "missing.done", 0, func(context.Context, client.Event) error { return nil })
 	kind(t, "subscribe", err, fault.NotFound)
 }
 

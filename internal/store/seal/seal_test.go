@@ -1,0 +1,83 @@
+package seal
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+)
+
+func keys(t testing.TB, b byte) *Keys {
+	t.Helper()
+	k, err := New(bytes.Repeat([]byte{b}, MasterSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestSealOpensOnlyWhatItSealed(t *testing.T) {
+	k, other := keys(t, 1).City(), keys(t, 2).City()
+	for _, clear := range [][]byte{{}, []byte("x"), bytes.Repeat([]byte("abc"), 5000)} {
+		s := k.Seal(clear, Bound('e', 7))
+		got, err := k.Open(s, Bound('e', 7))
+		if err != nil || !bytes.Equal(got, clear) {
+			t.Fatalf("%d bytes came back as %d, %v", len(clear), len(got), err)
+		}
+		if _, err := k.Open(s, Bound('e', 8)); !errors.Is(err, ErrSeal) {
+			t.Fatal("opened in another row:", err)
+		}
+		if _, err := other.Open(s, Bound('e', 7)); !errors.Is(err, ErrSeal) {
+			t.Fatal("opened by another key:", err)
+		}
+		for i := range min(len(s), 64) {
+			bad := bytes.Clone(s)
+			bad[i] ^= 1
+			if _, err := k.Open(bad, Bound('e', 7)); !errors.Is(err, ErrSeal) {
+				t.Fatalf("opened with byte %d changed: %v", i, err)
+			}
+		}
+	}
+	if n := len(k.Seal(bytes.Repeat([]byte("abc"), 5000), nil)); n > 2000 {
+		t.Fatalf("15,000 repetitive bytes are sealed as %d", n)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	a, b := keys(t, 1).City(), keys(t, 2).City()
+	data, raw, err := NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := a.Wrap(raw)
+	if _, ok := b.Unwrap(w); ok || len(w) != WrapSize {
+		t.Fatal("another key unwrapped it, or its size is wrong")
+	}
+	got, ok := a.WithID().Unwrap(w)
+	if !ok {
+		t.Fatal("its own key does not unwrap it")
+	}
+	if _, err := got.Open(data.Seal([]byte("x"), nil), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLookUpKeys(t *testing.T) {
+	k := keys(t, 1)
+	if k.Token("a", "b", "c") == k.Token("a", "bc") || k.Token("a", "b") == k.Token("b", "a") || k.Token("a") == keys(t, 2).Token("a") {
+		t.Fatal("different parts, one token")
+	}
+	if _, err := New(make([]byte, 31)); err == nil {
+		t.Fatal("a short master key was taken")
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	k := keys(f, 1).City()
+	f.Add(k.Seal([]byte("clear"), nil))
+	f.Add([]byte{1})
+	f.Add([]byte(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = k.Open(b, nil)
+		_, _ = k.Unwrap(b)
+	})
+}
