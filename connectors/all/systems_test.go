@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"testing"
+	"testing/fstest"
 
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/all"
@@ -16,8 +17,9 @@ import (
 )
 
 // the far sides and the connectors of a content folder, wired by true HTTP.
-func wire(t *testing.T, content fs.FS, name string) connectortest.Setup {
+func wire(t *testing.T, name string) connectortest.Setup {
 	t.Helper()
+	content := only(t, name)
 	c, ps := city.New(city.Config{FS: content, Data: t.TempDir()})
 	if c == nil {
 		t.Fatal(ps)
@@ -36,6 +38,23 @@ func wire(t *testing.T, content fs.FS, name string) connectortest.Setup {
 		*to = cs[name]
 	}
 	return s
+}
+
+// only is the shipped content with this connector alone, for the suite begins
+// with a fresh city for every operation.
+func only(t *testing.T, name string) fs.FS {
+	t.Helper()
+	shipped := os.DirFS("../..")
+	content := fstest.MapFS{}
+	for _, ext := range []string{".yaml", ".openapi.yaml", ".state.yaml"} {
+		file := all.Dir + "/" + name + ext
+		b, err := fs.ReadFile(shipped, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[file] = &fstest.MapFile{Data: b}
+	}
+	return content
 }
 
 type world struct {
@@ -65,7 +84,7 @@ const mario = "RSSMRA80A01L736U"
 
 func TestAgenda(t *testing.T) {
 	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
-		w := &world{Setup: wire(t, os.DirFS("../.."), "agenda")}
+		w := &world{Setup: wire(t, "agenda")}
 		ask := func(t *testing.T) map[string]any {
 			slots := w.call(t, "slots", map[string]any{"office": "anagrafe-mestre"})["slots"].([]any)
 			return map[string]any{"slot": slots[0].(map[string]any)["id"], "tax_code": mario, "service": "certificates"}
@@ -96,7 +115,7 @@ func TestAgenda(t *testing.T) {
 
 func TestSanzioni(t *testing.T) {
 	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
-		w := &world{Setup: wire(t, os.DirFS("../.."), "sanzioni")}
+		w := &world{Setup: wire(t, "sanzioni")}
 		fine := 0
 		ask := func() map[string]any {
 			fine++
@@ -130,7 +149,7 @@ func TestSanzioni(t *testing.T) {
 
 func TestStradario(t *testing.T) {
 	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
-		s := wire(t, os.DirFS("../.."), "stradario")
+		s := wire(t, "stradario")
 		s.Args = func(_ *testing.T, op string) map[string]any {
 			return map[string]map[string]any{
 				"search_address":    {"q": "san marco", "sestiere": "san-marco", "limit": 2},
@@ -145,7 +164,7 @@ func TestStradario(t *testing.T) {
 
 func TestSegnalazioni(t *testing.T) {
 	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
-		w := &world{Setup: wire(t, os.DirFS("../.."), "segnalazioni")}
+		w := &world{Setup: wire(t, "segnalazioni")}
 		ask := map[string]any{"category": "paving", "text": "Masegno sconnesso in calle", "position": map[string]any{"lat": 45.43, "lon": 12.33}}
 		w.Setup.Args = func(t *testing.T, op string) map[string]any {
 			switch op {

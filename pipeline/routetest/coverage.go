@@ -4,7 +4,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -30,6 +32,9 @@ func (r *reached) add(st *stage, o *observed) {
 	for _, d := range o.runs {
 		for _, l := range d.Lines {
 			path := step.Plain(l.Step)
+			if path == "" && l.Kind == string(store.End) {
+				path = endedBy(byPath, d.Reason) // a run that was never durable does not say where it ended
+			}
 			s := byPath[path]
 			if s == nil {
 				continue
@@ -40,6 +45,9 @@ func (r *reached) add(st *stage, o *observed) {
 				if byPath[path[:i]] != nil {
 					r.steps[path[:i]] = true
 				}
+			}
+			if s.Else != nil && elsewhere(s, l) {
+				r.outcomes[outcomeName(path, elseWord)] = true
 			}
 			if l.Fault == "" {
 				continue
@@ -52,6 +60,31 @@ func (r *reached) add(st *stage, o *observed) {
 			}
 		}
 	}
+}
+
+// endedBy is the check whose `else` gives that reason, "" if none or several do.
+func endedBy(byPath map[string]*language.Step, reason string) (path string) {
+	for p, s := range byPath {
+		if o := s.Else; reason != "" && s.Word == language.Check && o != nil && (o.Reason == reason || o.Say == reason) {
+			if path != "" {
+				return ""
+			}
+			path = p
+		}
+	}
+	return path
+}
+
+// elsewhere says whether a line of the timeline tells that a check did not hold
+// or a wait's time was over.
+func elsewhere(s *language.Step, l run.Line) bool {
+	switch l.Kind {
+	case string(store.Expired), string(store.End):
+		return true
+	case string(store.Result):
+		return s.Word == language.Check && (l.Out != nil || s.If == nil && l.Note == "skipped")
+	}
+	return false
 }
 
 // coverage adds up over a route's cases.
@@ -99,6 +132,10 @@ func (c *coverage) report() []*Coverage {
 		}
 		own(r.Steps, "", func(s *language.Step, path string) {
 			count(path, s.Pos.Line, s.Pos.Column, c.seen[name].steps[path])
+			if s.Else != nil {
+				n := outcomeName(path, elseWord)
+				count(n, s.Else.Pos.Line, s.Else.Pos.Column, c.seen[name].outcomes[n])
+			}
 			for _, f := range sortedKeys(s.Errors) {
 				n := outcomeName(path, errorsWord+f)
 				count(n, s.Errors[f].Pos.Line, s.Errors[f].Pos.Column, c.seen[name].outcomes[n])

@@ -79,8 +79,8 @@ func (j *judgement) reply() {
 		return
 	}
 	for i, a := range j.o.answers {
-		if a.cut {
-			continue
+		if a.cut || j.o.crashed && a.Status == 504 && a.Problem != nil && a.Problem.URL != "" {
+			continue // the run went on without its caller (semantics 4.2)
 		}
 		name := "reply"
 		if len(j.o.answers) > 1 {

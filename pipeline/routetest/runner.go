@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -98,7 +99,9 @@ func (j *job) run(ctx context.Context, o Options) {
 	p := j.c.Pos
 	j.res = &Result{File: p.File, Line: p.Line, Column: p.Column, Route: j.file.Route.Name, It: j.c.It, Seed: seedOf(j.c, o)}
 	var first time.Duration
+	parked := false // in a variant without a crash
 	one := func(v variant) bool {
+		v.truthful = v.crash.At > 0 && !parked
 		if j.err = ctx.Err(); j.err != nil {
 			return false
 		}
@@ -110,6 +113,9 @@ func (j *job) run(ctx context.Context, o Options) {
 		j.res.Variants++
 		if j.res.Variants == 1 {
 			first = s.last.Sub(s.start)
+		}
+		for _, d := range obs.runs {
+			parked = parked || d.State == string(store.Parked)
 		}
 		j.seen.add(j.st, obs)
 		fs := judge(j.c.then, obs)
@@ -131,13 +137,19 @@ func (j *job) variants(one func(variant) bool) {
 	if j.c.send > 1 {
 		base.name = fmt.Sprintf("sent %d times together", j.c.send)
 	}
+	var mu sync.Mutex
 	var commits []crash.Commit
 	if j.c.crash {
-		base.crash.Seen = func(c crash.Commit) { commits = append(commits, c) }
+		base.crash.Seen = func(c crash.Commit) {
+			mu.Lock()
+			commits = append(commits, c)
+			mu.Unlock()
+		}
 	}
 	if !one(base) {
 		return
 	}
+	slices.SortFunc(commits, func(a, b crash.Commit) int { return a.N - b.N })
 	if j.c.send > 1 && !one(variant{name: fmt.Sprintf("sent %d times, one after the other", j.c.send), sequential: true}) {
 		return
 	}

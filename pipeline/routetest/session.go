@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ const maxAlarms = 10_000
 type variant struct {
 	name       string // "" for the only one
 	sequential bool   // send: one after the other instead of all together
+	truthful   bool   // a person settles the doubts that a crash left, by what the far side says
 	crash      crash.Plan
 }
 
@@ -49,13 +51,15 @@ type session struct {
 	engine *run.Engine
 	life   int
 
-	hangUp   context.CancelFunc // cuts the callers' connections
-	mu       sync.Mutex
-	asked    []<-chan run.Answer // by request; nil where nobody waits
-	answers  []*answered         // by request; nil while one is on its way
-	replayed bool
-	cancels  bool // a person's cancel is still to come
-	notes    []string
+	hangUp    context.CancelFunc // cuts the callers' connections
+	mu        sync.Mutex
+	asked     []<-chan run.Answer  // by request; nil where nobody waits
+	told      map[int]<-chan error // by request without a caller, until it was taken
+	answers   []*answered          // by request; nil while one is on its way
+	replayed  bool
+	comebacks int
+	cancels   bool // a person's cancel is still to come
+	notes     []string
 }
 
 // play runs the variant and returns what it came to.
@@ -64,6 +68,7 @@ func play(ctx context.Context, st *stage, c *Case, v variant, o Options) (*obser
 	s := &session{
 		c: c, route: st.route, city: st.city, seed: seedOf(c, o), v: v,
 		clock: clk, start: c.at, last: c.at, horizon: c.at.Add(o.Horizon),
+		told: map[int]<-chan error{},
 	}
 	s.world = newWorld(c, st.city, st.facts, clk, s.seed)
 	var err error
@@ -169,33 +174,15 @@ func (s *session) ask(i int) {
 			r.Caller = &identity.Caller{Kind: "timer", Subject: s.route.Name}
 		}
 	}
-	e, life := s.engine, s.life
-	s.clock.At(s.clock.Now(), func() {
-		err := e.Trigger(context.Background(), r)
-		if s.living() != life {
-			return // whoever restarts the engine brings the message again
-		}
-		if err != nil && !s.store.Dead() {
-			s.clock.At(s.clock.Now().Add(time.Second), func() { s.ask(i) })
-			return
-		}
-		s.mu.Lock()
-		if !s.store.Dead() {
-			s.answers[i] = &answered{cut: true}
-		}
-		s.mu.Unlock()
-	})
+	ch := s.engine.Trigger(context.Background(), r)
+	s.mu.Lock()
+	s.told[i] = ch
+	s.mu.Unlock()
 }
 
 // calledIn says whether somebody waits for the answer.
 func (c *Case) calledIn() bool {
 	return c.trigger.Kind == language.HTTP || c.trigger.Kind == language.Called
-}
-
-func (s *session) living() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.life
 }
 
 // hear books the answers that have come.
@@ -208,9 +195,48 @@ func (s *session) hear() {
 		}
 		select {
 		case a := <-ch:
+			if s.comeBack(i, a) {
+				continue
+			}
 			s.answers[i] = &answered{Answer: a}
 		default:
 		}
+	}
+	for i, ch := range s.told {
+		select {
+		case err := <-ch:
+			delete(s.told, i)
+			if err == nil {
+				s.answers[i] = &answered{cut: true} // nobody waits for an answer
+			} else {
+				s.clock.At(s.clock.Now().Add(time.Second), func() { s.again(i) })
+			}
+		default:
+		}
+	}
+}
+
+// comeBack says whether the caller, whose connection a crash cut before, was told
+// to ask again later (semantics 4.6: the first is being undone); s.mu is held.
+func (s *session) comeBack(i int, a run.Answer) bool {
+	const most = 100
+	wait, err := strconv.Atoi(a.Header["Retry-After"])
+	if s.life == 1 || a.Status != 503 || err != nil || s.comebacks >= most {
+		return false
+	}
+	s.comebacks++
+	s.asked[i] = nil
+	s.clock.At(s.clock.Now().Add(time.Duration(wait)*time.Second), func() { s.ask(i) })
+	return true
+}
+
+// again brings a message that was not taken.
+func (s *session) again(i int) {
+	s.mu.Lock()
+	open := s.answers[i] == nil && s.told[i] == nil
+	s.mu.Unlock()
+	if open && !s.store.Dead() {
+		s.ask(i)
 	}
 }
 
@@ -311,6 +337,7 @@ func (s *session) restart(ctx context.Context) error {
 		return fmt.Errorf("looking for the run after the crash: %w", err)
 	}
 	lost := len(s.asked) - len(existing) // requests of which nothing is left
+	clear(s.told)
 	for i := range s.answers {
 		if s.answers[i] != nil {
 			continue
@@ -352,6 +379,11 @@ func (s *session) cancelAll() {
 // person does what the case has a person do once all rests; it says whether
 // anything was done.
 func (s *session) person(ctx context.Context) (bool, error) {
+	if s.v.truthful {
+		if acted, err := s.settleDoubts(ctx); acted || err != nil {
+			return acted, err
+		}
+	}
 	if s.c.replay == nil || s.replayed {
 		return false, nil
 	}
@@ -382,6 +414,56 @@ func (s *session) person(ctx context.Context) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// settleDoubts plays the person who asks the far side what became of an effect
+// that can be neither repeated nor looked up, and states it (semantics 7).
+func (s *session) settleDoubts(ctx context.Context) (acted bool, err error) {
+	parked, err := s.base.Find(ctx, store.Filter{Route: s.route.Name, States: []store.State{store.Parked}})
+	if err != nil {
+		return false, fmt.Errorf("looking for runs in doubt: %w", err)
+	}
+	for _, r := range parked {
+		if r.Reason != doubtReason {
+			continue
+		}
+		_, rs, err := s.base.Load(ctx, r.ID)
+		if err != nil {
+			return false, fmt.Errorf("loading a run in doubt: %w", err)
+		}
+		path, target, key := doubtOf(rs)
+		result, happened := s.world.lookUp(target, key)
+		_, err = s.engine.Resolve(ctx, s.base.PublicID(r.ID), run.Act{As: "test", Reason: "the far side was asked",
+			Path: path, Happened: &happened, Result: result})
+		if err != nil && !s.store.Dead() {
+			s.note("settling the doubt that the crash left about %s: %v", path, err)
+			return false, nil
+		}
+		acted = true
+	}
+	return acted, nil
+}
+
+const doubtReason = "unknown"
+
+// doubtOf finds the effect over which a run is parked.
+func doubtOf(rs []store.Record) (path, target, key string) {
+	for i := len(rs) - 1; i >= 0; i-- {
+		switch r := rs[i]; {
+		case r.Kind == store.End && path == "":
+			path = r.Path
+		case (r.Kind == store.Intent || r.Kind == store.UndoIntent) && r.Path == path && path != "":
+			v, err := schema.DecodeJSON(r.Body)
+			if err != nil {
+				return path, "", ""
+			}
+			m, _ := v.(map[string]any)
+			target, _ = m["target"].(string)
+			key, _ = m["key"].(string)
+			return path, target, key
+		}
+	}
+	return path, "", ""
 }
 
 func (s *session) act() run.Act {

@@ -179,6 +179,15 @@ func (w *world) carryOut(full string, op *connectors.Operation, c connectors.Cal
 	}
 }
 
+// lookUp is what the far side says of a key: whether it was carried out, and
+// with what result.
+func (w *world) lookUp(full, key string) (any, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r, ok := w.ledger[full][key]
+	return r, ok
+}
+
 // Publish implements run.Bus: what the engine publishes is what was emitted.
 func (w *world) Publish(_ context.Context, ms ...run.Message) error {
 	for _, m := range ms {

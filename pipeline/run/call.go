@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dime-bus/dime/connectors"
@@ -384,6 +385,10 @@ func (e *Engine) within(ctx context.Context, d time.Duration) (context.Context, 
 		return context.WithTimeout(ctx, d)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := e.clock.At(e.clock.Now().Add(d), func() { cancel(context.DeadlineExceeded) })
-	return ctx, func() { stop(); cancel(nil) }
+	ended := make(chan struct{})
+	stop := e.clock.At(e.clock.Now().Add(d), func() {
+		cancel(context.DeadlineExceeded)
+		<-ended // the alarm counts until whoever was cut off is counted again
+	})
+	return ctx, sync.OnceFunc(func() { stop(); cancel(nil); close(ended) })
 }
