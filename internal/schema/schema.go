@@ -32,6 +32,7 @@ type Schema struct {
 	typ    *Type
 	doc    any // as compiled; for messages
 	norm   *jsonschema.Schema
+	fit    *fitter // what norm says, without reasons; nil: ask norm
 }
 
 // Type is what the compiler may rely on; nil if s is nil.
@@ -136,7 +137,7 @@ func compile(name string, doc any, o orders) (*Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compiling schema %q: %w", name, err)
 	}
-	return &Schema{Name: name, Source: src, typ: typeOf(doc, o), doc: doc, norm: norm}, nil
+	return &Schema{Name: name, Source: src, typ: typeOf(doc, o), doc: doc, norm: norm, fit: fitterOf(norm)}, nil
 }
 
 type noLoader struct{}
@@ -208,6 +209,12 @@ func holdsNames(keyword string) bool {
 func (s *Schema) Validate(v any) []Violation {
 	if s == nil {
 		return nil
+	}
+	if s.fit != nil {
+		var j judge
+		if j.fits(s.fit, v) && !j.unsure {
+			return nil
+		}
 	}
 	err := s.norm.Validate(v)
 	if err == nil {
