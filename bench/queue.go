@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -102,8 +103,8 @@ func benchQueueLatency(e *env) ([]Row, error) {
 		defer close(done)
 		for range n {
 			m := <-in
-			var i int
-			if _, err := fmt.Sscan(string(m.Payload[:8]), &i); err == nil {
+			// Not Sscan, which takes the leading zeros for octal.
+			if i, err := strconv.Atoi(string(m.Payload[:8])); err == nil {
 				took = append(took, time.Since(sent[i]))
 			}
 			m.Ack()

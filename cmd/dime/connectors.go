@@ -36,6 +36,17 @@ type faultView struct {
 	Summary string `json:"summary,omitempty"`
 }
 
+// brief leaves what the listing promises and no more; `show` has the rest.
+func (c *connectorView) brief() {
+	c.Warnings = nil
+	if c.Operations == nil {
+		c.Operations = []operationView{}
+	}
+	for i, op := range c.Operations {
+		c.Operations[i] = operationView{Name: op.Name, Summary: op.Summary, Effect: op.Effect, Keyed: op.Keyed, FoundBy: op.FoundBy}
+	}
+}
+
 func newConnectors() *cobra.Command {
 	var a admin
 	cmd := &cobra.Command{
@@ -59,6 +70,9 @@ func newConnectorsLs(a *admin) *cobra.Command {
 			cs := []connectorView{}
 			if err := a.do(cmd.Context(), http.MethodGet, "/connectors", nil, &cs); err != nil {
 				return err
+			}
+			for i := range cs {
+				cs[i].brief()
 			}
 			return o.print(cmd.OutOrStdout(), cs, func(w io.Writer) error {
 				var rows [][]string

@@ -50,9 +50,15 @@ func newRunsLs(a *admin) *cobra.Command {
 			if len(states) > 0 {
 				q["state"] = states
 			}
-			runs := []run.Summary{}
-			if err := a.do(cmd.Context(), http.MethodGet, "/runs?"+q.Encode(), nil, &runs); err != nil {
+			var list struct {
+				Runs []run.Summary `json:"runs"`
+			}
+			if err := a.do(cmd.Context(), http.MethodGet, "/runs?"+q.Encode(), nil, &list); err != nil {
 				return err
+			}
+			runs := list.Runs
+			if runs == nil {
+				runs = []run.Summary{} // a listing is an array, be it empty
 			}
 			return o.print(cmd.OutOrStdout(), runs, func(w io.Writer) error {
 				rows := make([][]string, len(runs))

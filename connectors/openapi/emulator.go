@@ -253,10 +253,11 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := Arrival{Connector: e.c.desc.Name, Method: r.Method, Path: r.URL.RequestURI(), Body: string(body), At: e.cfg.Clock.Now().UTC()}
 	var args map[string]any
 	var wrong *reply
+	var idem string // the Idempotency-Key alone: an X-Request-ID is for the logs and deduplicates nothing
 	if call != nil {
 		a.Operation = call.name
-		args, a.Key, wrong = call.parse(r, vars, body)
-		a.Subject = subject(call, args)
+		args, idem, wrong = call.parse(r, vars, body)
+		a.Key, a.Subject = idem, subject(call, args)
 	}
 	if a.Key == "" {
 		a.Key = r.Header.Get("X-Request-Id")
@@ -288,7 +289,7 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.write(w, call, *wrong)
 		return
 	}
-	answer := e.carryOut(call, args, a)
+	answer := e.carryOut(call, args, a, idem)
 	switch {
 	case answer.status >= 300 && !call.answer.redirect:
 	case e.on(call, "late-answer"):
@@ -387,7 +388,7 @@ func drop(w http.ResponseWriter) {
 }
 
 // carryOut does what was asked, once for a key where the operation is keyed.
-func (e *Emulator) carryOut(call *caller, args map[string]any, a Arrival) reply {
+func (e *Emulator) carryOut(call *caller, args map[string]any, a Arrival, idem string) reply {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.open(); err != nil {
@@ -396,18 +397,18 @@ func (e *Emulator) carryOut(call *caller, args map[string]any, a Arrival) reply 
 	}
 	op := e.c.byName[call.name]
 	effect := op.Effect != connectors.Safe
-	if effect && op.Keyed && a.Key != "" && !e.cfg.On("no-dedupe") {
-		if old, ok := e.mem.done[call.name+"\x00"+a.Key]; ok {
+	if effect && op.Keyed && idem != "" && !e.cfg.On("no-dedupe") {
+		if old, ok := e.mem.done[call.name+"\x00"+idem]; ok {
 			return reply{status: old.Status, body: old.Answer, header: map[string]string{"Idempotent-Replayed": "true"}}
 		}
 	}
-	l := line{Op: call.name, Key: a.Key, Subject: a.Subject, At: a.At, Effect: effect}
+	l := line{Op: call.name, Key: a.Key, Idem: idem, Subject: a.Subject, At: a.At, Effect: effect}
 	var r reply
 	var err error
 	if e.state != nil && e.state.rules[call.name] != nil {
-		r, l.Changes, err = e.state.rules[call.name].run(e, call, args, a.Key)
+		r, l.Changes, err = e.state.rules[call.name].run(e, call, args, idem)
 	} else {
-		r = e.stateless(call, args, a.Key)
+		r = e.stateless(call, args, idem)
 		l.Args = args
 	}
 	if err != nil {

@@ -32,7 +32,8 @@ type memory struct {
 // line is one line of the file.
 type line struct {
 	Op      string         `json:"op"`
-	Key     string         `json:"key,omitempty"`
+	Key     string         `json:"key,omitempty"`  // as the ledger shows it
+	Idem    string         `json:"idem,omitempty"` // the Idempotency-Key
 	Subject string         `json:"subject,omitempty"`
 	At      time.Time      `json:"at"`
 	Effect  bool           `json:"effect,omitempty"`
@@ -170,9 +171,9 @@ func (m *memory) remember(l line) {
 	if !l.Effect {
 		return
 	}
-	if l.Key != "" {
-		if _, ok := m.done[l.Op+"\x00"+l.Key]; !ok {
-			m.done[l.Op+"\x00"+l.Key] = l
+	if l.Idem != "" {
+		if _, ok := m.done[l.Op+"\x00"+l.Idem]; !ok {
+			m.done[l.Op+"\x00"+l.Idem] = l
 		}
 	}
 	if l.Args != nil {

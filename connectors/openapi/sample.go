@@ -32,7 +32,7 @@ func (e *Emulator) stateless(call *caller, args map[string]any, key string) repl
 			if !slices.Contains(effects, l.Op) {
 				continue
 			}
-			if byKey != "" && l.Key == byKey || byKey == "" && sameArgs(call, args, l.Args) {
+			if byKey != "" && l.Idem == byKey || byKey == "" && sameArgs(call, args, l.Args) {
 				return reply{status: call.answer.status, body: l.Answer}
 			}
 		}

@@ -287,10 +287,6 @@ func (act Act) check(word string) error {
 		return &fault.Error{Kind: fault.Invalid, Pointer: "/reason", Detail: "say why in `reason`; it is kept with the run"}
 	case len(act.As) > 200 || len(act.Reason) > 2000:
 		return fault.New(fault.Invalid, "`as` may have 200 bytes and `reason` 2000")
-	case word == "resolve" && act.Path == "":
-		return &fault.Error{Kind: fault.Invalid, Pointer: "/path", Detail: "name the step in doubt in `path`, as the timeline writes it"}
-	case word == "resolve" && act.Happened == nil:
-		return &fault.Error{Kind: fault.Invalid, Pointer: "/happened", Detail: "say in `happened` whether the effect happened: true or false"}
 	case word != "resolve" && (act.Path != "" || act.Happened != nil || act.Result != nil):
 		return fault.New(fault.Invalid, "`path`, `happened` and `result` belong to resolve")
 	case word != "replay" && act.From != "":

@@ -45,7 +45,7 @@ var routeFields = []string{
 // what refers to it; the caller looks at c.problems.
 func (c *compiler) compile() *Route {
 	n := c.h.node
-	r := &Route{File: n.File, Name: c.h.name, Req: c.h.req, Within: 10 * time.Second, Patience: 24 * time.Hour, Zone: c.l.zone, Priority: 1}
+	r := &Route{File: n.File, Name: c.h.name, Req: c.h.req, Within: c.l.within, Patience: c.l.patience, Zone: c.l.zone, Priority: 1}
 	c.r = r
 	c.nodes = map[*Step]*yamldoc.Node{}
 	c.deps = deps{map[string]*schema.Schema{}, map[string]*connectors.Operation{}, map[string]bool{}, false}

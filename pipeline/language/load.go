@@ -1,6 +1,7 @@
 package language
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -21,6 +22,10 @@ import (
 type Options struct {
 	Connectors map[string]connectors.Description // by name
 	Zone       *time.Location                    // the city's; nil is Europe/Rome
+
+	// What a route has that says no `within` and no `patience`; zero is 10 s and
+	// 24 h (semantics 3, 4.1). They are the same for every load of a process.
+	Within, Patience time.Duration
 
 	// For Recompile only. City lends what is read live (cfg) and what a started
 	// route takes; nil checks neither. Version fetches the source of a called
@@ -89,6 +94,8 @@ type loader struct {
 	city       *City
 	prev       *City
 	zone       *time.Location
+	within     time.Duration
+	patience   time.Duration
 	connectors map[string]connectors.Description
 	ops        map[string]*connectors.Operation // by full name
 	opNames    []string
@@ -144,7 +151,7 @@ func newLoader(o Options) *loader {
 		zone, _ = time.LoadLocation("Europe/Rome") // embedded by time/tzdata
 	}
 	l := &loader{
-		zone: zone, connectors: o.Connectors, ops: map[string]*connectors.Operation{},
+		zone: zone, within: cmp.Or(o.Within, 10*time.Second), patience: cmp.Or(o.Patience, 24*time.Hour), connectors: o.Connectors, ops: map[string]*connectors.Operation{},
 		files: map[string][]byte{}, byFile: map[string]*head{}, heads: map[string]*head{},
 		events: map[string]*EventType{}, purposes: map[string]*Purpose{}, messages: map[string]map[string]string{},
 	}

@@ -45,6 +45,8 @@ type Options struct {
 	Parallel int           // cases at once; 0 is GOMAXPROCS
 	Horizon  time.Duration // virtual time that a case may take; 0 is 100 days
 	Each     func(*Result) // called as each case ends, in the order of the files; may be nil
+
+	noIntent bool // the control of the crash matrix: an engine that breaks the rule
 }
 
 // Run runs the cases of files, which Load returned without problems. The error

@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"regexp"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/dime-bus/dime/internal/store"
-	"github.com/dime-bus/dime/internal/store/crash"
 	"github.com/dime-bus/dime/pipeline/language"
 )
 
@@ -100,8 +97,9 @@ func (j *job) run(ctx context.Context, o Options) {
 	j.res = &Result{File: p.File, Line: p.Line, Column: p.Column, Route: j.file.Route.Name, It: j.c.It, Seed: seedOf(j.c, o)}
 	var first time.Duration
 	parked := false // in a variant without a crash
+	var commits []point
 	one := func(v variant) bool {
-		v.truthful = v.crash.At > 0 && !parked
+		v.truthful = v.crash != nil && !parked
 		if j.err = ctx.Err(); j.err != nil {
 			return false
 		}
@@ -110,7 +108,11 @@ func (j *job) run(ctx context.Context, o Options) {
 			j.err = err
 			return false
 		}
+		if v.crash != nil && !s.deaths.died() {
+			return true // this time no such commit came: nothing was proved
+		}
 		j.res.Variants++
+		commits = s.deaths.points()
 		if j.res.Variants == 1 {
 			first = s.last.Sub(s.start)
 		}
@@ -128,58 +130,33 @@ func (j *job) run(ctx context.Context, o Options) {
 		j.res.Failures = append(j.res.Failures, fs...)
 		return len(fs) == 0
 	}
-	j.variants(one)
+	j.variants(one, &commits)
 	j.res.Duration, j.res.OK = first, len(j.res.Failures) == 0
 }
 
-func (j *job) variants(one func(variant) bool) {
+// variants runs the case alone or as `send` and `crash` ask; commits are those of
+// the latest variant.
+func (j *job) variants(one func(variant) bool, commits *[]point) {
 	base := variant{}
 	if j.c.send > 1 {
 		base.name = fmt.Sprintf("sent %d times together", j.c.send)
 	}
-	var mu sync.Mutex
-	var commits []crash.Commit
-	if j.c.crash {
-		base.crash.Seen = func(c crash.Commit) {
-			mu.Lock()
-			commits = append(commits, c)
-			mu.Unlock()
-		}
-	}
 	if !one(base) {
 		return
 	}
-	slices.SortFunc(commits, func(a, b crash.Commit) int { return a.N - b.N })
+	points := *commits
 	if j.c.send > 1 && !one(variant{name: fmt.Sprintf("sent %d times, one after the other", j.c.send), sequential: true}) {
 		return
 	}
-	for _, c := range commits {
+	if !j.c.crash {
+		return
+	}
+	for _, p := range points {
 		for _, after := range []bool{false, true} {
-			v := variant{name: crashName(c, after), crash: crash.Plan{At: c.N, After: after}}
-			if !one(v) {
+			p.after = after
+			if !one(variant{name: p.String(), crash: &p}) {
 				return
 			}
 		}
 	}
-}
-
-// crashName says where the process died: "crashed before commit 3 (intent)".
-func crashName(c crash.Commit, after bool) string {
-	when := "before"
-	if after {
-		when = "after"
-	}
-	what := strings.ToLower(c.Op)
-	if len(c.Kinds) > 0 {
-		what = kinds(c.Kinds)
-	}
-	return fmt.Sprintf("crashed %s commit %d (%s)", when, c.N, what)
-}
-
-func kinds(ks []store.Kind) string {
-	var names []string
-	for _, k := range ks {
-		names = append(names, string(k))
-	}
-	return strings.Join(names, ", ")
 }

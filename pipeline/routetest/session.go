@@ -30,26 +30,29 @@ type variant struct {
 	name       string // "" for the only one
 	sequential bool   // send: one after the other instead of all together
 	truthful   bool   // a person settles the doubts that a crash left, by what the far side says
-	crash      crash.Plan
+	crash      *point // where the process dies; nil: nowhere
 }
 
 // session runs one variant of one case.
 type session struct {
-	c       *Case
-	route   *language.Route // as the file has it
-	city    *language.City  // what the engine runs: see stage
-	seed    uint64
-	horizon time.Time
-	v       variant
+	c        *Case
+	route    *language.Route // as the file has it
+	city     *language.City  // what the engine runs: see stage
+	seed     uint64
+	horizon  time.Time
+	v        variant
+	noIntent bool
 
-	clock  *clock.Virtual
-	start  time.Time
-	last   time.Time // of the last thing that happened
-	world  *world
-	base   *sqlite.Store
-	store  *crash.Store
-	engine *run.Engine
-	life   int
+	clock    *clock.Virtual
+	start    time.Time
+	last     time.Time // of the last thing that happened
+	world    *world
+	base     *sqlite.Store
+	store    *crash.Store
+	recorder *recorder
+	deaths   deaths
+	engine   *run.Engine
+	life     int
 
 	hangUp    context.CancelFunc // cuts the callers' connections
 	mu        sync.Mutex
@@ -68,7 +71,7 @@ func play(ctx context.Context, st *stage, c *Case, v variant, o Options) (*obser
 	s := &session{
 		c: c, route: st.route, city: st.city, seed: seedOf(c, o), v: v,
 		clock: clk, start: c.at, last: c.at, horizon: c.at.Add(o.Horizon),
-		told: map[int]<-chan error{},
+		told: map[int]<-chan error{}, noIntent: o.noIntent,
 	}
 	s.world = newWorld(c, st.city, st.facts, clk, s.seed)
 	var err error
@@ -78,9 +81,8 @@ func play(ctx context.Context, st *stage, c *Case, v variant, o Options) (*obser
 		return nil, nil, fmt.Errorf("opening the test's store: %w", err)
 	}
 	defer func() { _ = s.base.Close() }() // in memory: nothing can be lost
-	plan := v.crash
-	plan.Crashed = func(crash.Commit) { s.hear() } // what was answered until now was answered
-	if err := s.boot(ctx, plan); err != nil {
+	s.deaths.wanted = v.crash
+	if err := s.boot(ctx, crash.Plan{Seen: s.seen, Crashed: func(crash.Commit) { s.hear() }}); err != nil {
 		return nil, nil, err
 	}
 	defer s.stop()
@@ -118,13 +120,14 @@ func (s *session) boot(ctx context.Context, plan crash.Plan) error {
 	s.life++
 	s.mu.Unlock()
 	s.hangUp = func() {}
-	s.store = crash.Wrap(&recorder{s.base, s.world}, plan)
+	s.recorder = &recorder{Store: s.base, world: s.world}
+	s.store = crash.Wrap(s.recorder, plan)
 	var err error
 	s.engine, err = run.New(run.Config{
 		Store: s.store, Bus: s.world, Clock: s.clock, Worker: fmt.Sprintf("test-%d", s.life),
 		Log: slog.New(slog.DiscardHandler), BaseURL: func() string { return "https://test.example" },
 		Do: s.world.do, Random: s.world.float, UUID: s.world.uuid,
-		AllowRelabel: true, NoSchedule: true,
+		AllowRelabel: true, NoSchedule: true, UnsafeNoIntent: s.noIntent,
 	})
 	if err != nil {
 		return fmt.Errorf("building the test's engine: %w", err)
@@ -136,6 +139,15 @@ func (s *session) boot(ctx context.Context, plan crash.Plan) error {
 		return fmt.Errorf("starting the test's engine: %w", err)
 	}
 	return nil
+}
+
+// seen counts a commit of the first life and ends it at the wanted one. What was
+// answered until then was answered.
+func (s *session) seen(c crash.Commit) {
+	if s.deaths.saw(c) {
+		s.recorder.refuse.Store(!s.v.crash.after)
+		s.store.Kill()
+	}
 }
 
 func (s *session) stop() {

@@ -335,37 +335,3 @@ func (w *world) started(o store.Outbox) {
 }
 
 const startWord = "start:"
-
-// recorder stands between the store and the crash: it sees what was committed,
-// also where the engine never learned of it.
-type recorder struct {
-	store.Store
-	world *world
-}
-
-func (r *recorder) Accept(ctx context.Context, x store.Run, rs ...store.Record) (store.Run, store.Lease, error) {
-	out, l, err := r.Store.Accept(ctx, x, rs...)
-	if err == nil {
-		r.saw(rs)
-	}
-	return out, l, err
-}
-
-func (r *recorder) Append(ctx context.Context, l store.Lease, s store.State, reason string, wake time.Time, rs ...store.Record) error {
-	err := r.Store.Append(ctx, l, s, reason, wake, rs...)
-	if err == nil {
-		r.saw(rs)
-	}
-	return err
-}
-
-func (r *recorder) saw(rs []store.Record) {
-	for i := range rs {
-		for _, o := range rs[i].Outbox {
-			r.world.started(o)
-		}
-		if rs[i].Wait != nil {
-			r.world.waiting(rs[i].Wait)
-		}
-	}
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,7 +109,7 @@ func (w *world) book1(t *testing.T) {
 // the same, every effect once.
 func TestCrashAroundEachCommit(t *testing.T) {
 	var commits []crash.Commit
-	w := newWorldPlan(t, crash.Plan{Seen: func(c crash.Commit) { commits = append(commits, c) }}, booking)
+	w := newWorldPlan(t, crash.Plan{Seen: recording(&commits)}, booking)
 	w.book1(t)
 	check := func(t *testing.T, w *world) {
 		t.Helper()
@@ -144,6 +145,16 @@ func TestCrashAroundEachCommit(t *testing.T) {
 	}
 }
 
+// recording lists the commits of a run, of which several may come at once.
+func recording(to *[]crash.Commit) func(crash.Commit) {
+	var mu sync.Mutex
+	return func(c crash.Commit) {
+		mu.Lock()
+		defer mu.Unlock()
+		*to = append(*to, c)
+	}
+}
+
 func newWorldPlan(t testing.TB, p crash.Plan, routes ...string) *world {
 	w := newWorldBare(t, routes...)
 	w.plan = p
@@ -161,7 +172,7 @@ func TestUndoInReverse(t *testing.T) {
 		return w
 	}
 	var commits []crash.Commit
-	w := play(t, crash.Plan{Seen: func(c crash.Commit) { commits = append(commits, c) }})
+	w := play(t, crash.Plan{Seen: recording(&commits)})
 	check := func(t *testing.T, w *world) {
 		t.Helper()
 		if got := w.states(); got != "cancelled" {

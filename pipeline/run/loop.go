@@ -153,7 +153,7 @@ func (e *Engine) claimLoop() {
 		e.claim()
 		if at, ok, err := e.store.NextDue(e.ctx); err == nil && ok {
 			if at.After(e.clock.Now()) {
-				alarm = e.clock.At(at, e.loop.kick)
+				alarm = e.clock.At(at, func() { e.loop.kick(); e.pub.kick() }) // a postponed outbox row may be due too
 			} else if e.background.free() > 0 && !e.draining.Load() {
 				// Due but not claimed: somebody else's, or a lease about to end.
 				alarm = e.clock.At(e.clock.Now().Add(100*time.Millisecond), e.loop.kick)

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ func TestDrain(t *testing.T) {
 	done := make(chan struct{})
 	go func() { w.e.Drain(context.Background()); close(done) }()
 	for !w.e.Draining() {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	w.pass(2 * time.Second)
 	<-done

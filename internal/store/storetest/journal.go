@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strings"
+	"runtime"
 	"sync"
 	"time"
 
@@ -122,6 +123,39 @@ func fencing(k *kit) {
 	}
 	k.append(mine, store.Done, time.Time{})
 	k.is(k.Store.Append(k.ctx, mine, store.Running, "", time.Time{}), store.ErrFenced)
+}
+
+// fencedMidway: the lease is lost between the moment at which a commit of its
+// holder was handed in and the commit itself. A large body keeps the store busy
+// meanwhile; the check at the entrance alone lets the old holder through.
+func fencedMidway(k *kit) {
+	for round := range 8 {
+		r, old := k.accept(k.run(), rec(store.Intent, "a", "1"))
+		k.pass(k.Lease + time.Millisecond)
+		large := store.Record{Kind: store.OutcomeRec, Path: "a", At: Start(), Body: random(r.ID, 4<<20)}
+		begun, late := make(chan struct{}), make(chan error)
+		go func() {
+			close(begun)
+			late <- k.Store.Append(k.ctx, old, store.Running, "", time.Time{}, large)
+		}()
+		<-begun
+		for range round { // sooner and later after its start
+			runtime.Gosched()
+		}
+		_, mine, err := k.Store.ClaimOne(k.ctx, "other", r.ID)
+		k.must(err)
+		_, before := k.load(r.ID)
+		switch err := <-late; {
+		case err == nil && len(before) == 1:
+			k.Fatal("the old holder wrote to a run that another had claimed")
+		case err != nil:
+			k.is(err, store.ErrFenced)
+		}
+		if _, after := k.load(r.ID); len(after) != len(before) {
+			k.Fatalf("%d records after the claim became %d", len(before), len(after))
+		}
+		k.append(mine, store.Done, time.Time{})
+	}
 }
 
 func crashFences(k *kit) {
