@@ -3,8 +3,8 @@ package storetest
 import (
 	"bytes"
 	"errors"
-	"strings"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +18,7 @@ func journalTests() []entry {
 		{"records come back whole and in order", records},
 		{"ids are never reserved twice", reserve},
 		{"a lost lease fences its holder", fencing},
+		{"a lease lost midway fences the commit", fencedMidway},
 		{"a crash fences every lease and frees the runs", crashFences},
 		{"claims go by priority, then by due instant", claimOrder},
 		{"workers that claim at once get different runs", claimRace},
