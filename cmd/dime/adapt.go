@@ -8,6 +8,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/dime-bus/dime/internal/bus"
+	"github.com/dime-bus/dime/internal/bus/client"
 	"github.com/dime-bus/dime/internal/gateway"
 	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/store"
@@ -83,7 +84,10 @@ func (x adminEngine) Resolve(ctx context.Context, id string, a gateway.Act) (any
 }
 
 // engineBus is the city's bus as the engine sees it.
-type engineBus struct{ bus bus.Bus }
+type engineBus struct {
+	bus bus.Bus
+	hub *client.Hub // told of everything published, whoever published it
+}
 
 func (b engineBus) Publish(ctx context.Context, ms ...run.Message) error {
 	byTopic := map[string][]*message.Message{}
@@ -101,6 +105,7 @@ func (b engineBus) Publish(ctx context.Context, ms ...run.Message) error {
 		if err := b.bus.Publish(topic, ws...); err != nil {
 			return fmt.Errorf("publishing %s: %w", topic, err)
 		}
+		b.hub.Notify(topic)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type content struct {
 	disk     fs.FS
 	embedded []mount
 	leftOut  map[string]bool // shipped files that do not fit this city
+	last     *built          // the connectors that were made last
 }
 
 // mount is an embedded folder at its place.

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/all"
@@ -21,12 +26,20 @@ type loaded struct {
 }
 
 // load reads the folder for checking only: no connector can call anything.
-func (c *content) load() loaded { return c.loadFor(nil, nil, "") }
+func (c *content) load() loaded { return c.loadFor(nil, reach{}) }
+
+// reach is what the server lends its content: what connectors call with, and
+// what a route has that says nothing of its own.
+type reach struct {
+	client           *httpclient.Client
+	city             string // URL
+	within, patience time.Duration
+}
 
 // loadFor reads the folder. prev, if not nil, is the city in force: only what
-// changed since is checked again. client and cityURL are what connectors call with.
-func (c *content) loadFor(prev *language.City, client *httpclient.Client, cityURL string) loaded {
-	l := c.loadOnce(prev, client, cityURL)
+// changed since is checked again.
+func (c *content) loadFor(prev *language.City, r reach) loaded {
+	l := c.loadOnce(prev, r)
 	// A shipped route may not fit a city that brings its own messages, schemas or
 	// paths. The city's own files are the truth: such a route is left out.
 	var warnings []yamldoc.Problem
@@ -47,28 +60,82 @@ func (c *content) loadFor(prev *language.City, client *httpclient.Client, cityUR
 		if len(unfit) == 0 {
 			break
 		}
-		l = c.loadOnce(prev, client, cityURL)
+		l = c.loadOnce(prev, r)
 	}
 	l.problems = yamldoc.Sort(append(l.problems, warnings...))
 	return l
 }
 
-func (c *content) loadOnce(prev *language.City, client *httpclient.Client, cityURL string) loaded {
+func (c *content) loadOnce(prev *language.City, r reach) loaded {
 	schemas, _ := schema.Load(c, "schemas") // its problems come again from language.Load
-	cs, problems := all.Build(c, all.Deps{Client: client, Schemas: schemas, City: cityURL})
+	cs, problems := all.Build(c, all.Deps{Client: r.client, Schemas: schemas, City: r.city})
 	descriptions := map[string]connectors.Description{}
 	for name, k := range cs {
 		descriptions[name] = k.Describe()
 	}
 	var city *language.City
 	var ps []yamldoc.Problem
-	o := language.Options{Connectors: descriptions}
+	o := language.Options{Connectors: descriptions, Yields: c.shipped, Within: r.within, Patience: r.patience}
 	if prev != nil {
 		city, ps = language.Reload(prev, c, o)
 	} else {
 		city, ps = language.Load(c, o)
 	}
-	return loaded{cs, city, yamldoc.Sort(append(problems, ps...))}
+	return loaded{b.connectors, city, yamldoc.Sort(append(slices.Clone(b.problems), ps...))}
+}
+
+// built is the connectors of one state of the files that they are made of.
+type built struct {
+	from         string // digest of those files
+	client       *httpclient.Client
+	cityURL      string
+	connectors   map[string]connectors.Connector
+	descriptions map[string]connectors.Description
+	problems     []yamldoc.Problem
+}
+
+// connectors makes the connectors, or hands out those that were made before from
+// the same files. Routes hold the very operations that they call, so that new
+// connectors make every route that calls one be checked again. What a connector
+// is made of lies below config/ and schemas/: content opens nothing else.
+func (c *content) connectors(client *httpclient.Client, cityURL string) *built {
+	from, err := digestBelow(c, "config", "schemas")
+	if last := c.last; err == nil && last != nil && last.from == from && last.client == client && last.cityURL == cityURL {
+		return last
+	}
+	b := &built{from: from, client: client, cityURL: cityURL, descriptions: map[string]connectors.Description{}}
+	schemas, _ := schema.Load(c, "schemas") // its problems come again from language.Load
+	b.connectors, b.problems = all.Build(c, all.Deps{Client: client, Schemas: schemas, City: cityURL})
+	for name, k := range b.connectors {
+		b.descriptions[name] = k.Describe()
+	}
+	if err == nil {
+		c.last = b
+	}
+	return b
+}
+
+// digestBelow is one digest of the names and contents of all files below folders.
+func digestBelow(fsys fs.FS, folders ...string) (string, error) {
+	sum := sha256.New()
+	for _, dir := range folders {
+		err := fs.WalkDir(fsys, dir, func(file string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := fs.ReadFile(fsys, file)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(sum, "%q %d\n", file, len(b))
+			sum.Write(b)
+			return nil
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("reading %s: %w", dir, err)
+		}
+	}
+	return string(sum.Sum(nil)), nil
 }
 
 // refusals are the problems that are not warnings.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/internal/bus/client"
 	"github.com/dime-bus/dime/internal/bus/embedded"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/gateway"
@@ -33,6 +34,8 @@ import (
 type server struct {
 	cfg     config.Config
 	content *content
+	clients *identity.Clients
+	hub     *client.Hub // wakes subscribers of the clients in this process
 	log     *slog.Logger
 	metrics *telemetry.Metrics
 
@@ -46,7 +49,7 @@ type server struct {
 
 	public, admin net.Listener
 	publicServer  *gateway.Server
-	adminServer   *http.Server
+	adminServer   *gateway.Server
 
 	reloading sync.Mutex
 	inForce   atomic.Pointer[gateway.City]
@@ -73,7 +76,7 @@ func newLog(w io.Writer, level string) *slog.Logger {
 // request is taken yet. On an error what was opened so far is in the returned
 // server and must be closed.
 func newServer(ctx context.Context, c *content, cfg config.Config, o serveOptions, log *slog.Logger) (*server, error) {
-	s := &server{cfg: cfg, content: c, log: log}
+	s := &server{cfg: cfg, content: c, log: log, hub: client.NewHub()}
 	v := thisVersion()
 	s.metrics = telemetry.New(telemetry.Version{Version: v.Version, Commit: v.Revision})
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
@@ -118,8 +121,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	if err != nil {
 		return s, err
 	}
-	clients, err := s.clients()
-	if err != nil {
+	if s.clients, err = s.credentials(); err != nil {
 		return s, err
 	}
 
@@ -133,7 +135,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		log.Warn("a test watches or ends this process")
 	}
 	s.engine, err = run.New(run.Config{
-		Store: s.store, Bus: engineBus{s.bus}, Log: log, Worker: "embedded",
+		Store: s.store, Bus: engineBus{s.bus, s.hub}, Log: log, Worker: "embedded",
 		BaseURL: func() string { return s.urls().Public },
 		Ladder:  cfg.Engine.Ladder, FoundBySlack: cfg.Engine.FoundBySlack, UndoPatience: cfg.Engine.UndoPatience,
 		LeaseFor: cfg.Engine.Lease, RenewEvery: cfg.Engine.Renew,
@@ -148,7 +150,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		return s, err
 	}
 	s.gateway, err = gateway.New(gateway.Config{
-		Engine: publicEngine{s.engine}, Blobs: s.store, Tokens: tokens, Clients: clients,
+		Engine: publicEngine{s.engine}, Blobs: s.store, Tokens: tokens, Clients: s.clients,
 		Clock: clock.Real{}, Log: log, Observer: s.metrics,
 		Limits: gateway.Limits{Body: cfg.Limits.Body, Upload: cfg.Limits.Upload, PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections},
 		About:  gateway.About{Name: cfg.Name, Version: v.Version, Commit: v.Revision, City: s.urls().City, Public: s.urls().Public, Started: time.Now()},
@@ -158,13 +160,16 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	}
 	admin, err := gateway.NewAdmin(gateway.AdminConfig{
 		Runs: adminEngine{s.engine}, City: func() gateway.City { return *s.inForce.Load() },
-		Ready: s.isReady, Metrics: s.metrics.Handler(), Log: log, Open: cfg.AdminOpen,
+		Ready: s.isReady, Metrics: s.metrics.Handler(), Log: log, Open: cfg.AdminOpen, Status: s.status,
 	})
 	if err != nil {
 		return s, err
 	}
+	if err := s.gauges(); err != nil {
+		return s, err
+	}
 	s.publicServer = gateway.NewServer(s.public, s.gateway, gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections}, log)
-	s.adminServer = &http.Server{Handler: admin, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	s.adminServer = gateway.NewServer(s.admin, admin, gateway.Limits{}, log)
 	return s, s.load(nil)
 }
 
@@ -201,16 +206,16 @@ func (s *server) tokens(cityURL string) (*identity.Verifier, error) {
 		}
 		return identity.NewVerifier(keys, identity.CityIssuer, identity.CityTokenLife, clock.Real{}), nil
 	case s.cfg.City.Mode == "url":
-		keys := identity.RemoteKeys(cityURL+identity.JWKSPath, http.DefaultClient, clock.Real{})
+		keys := identity.RemoteKeys(cityURL+identity.JWKSPath, keysClient(), clock.Real{})
 		return identity.NewVerifier(keys, identity.CityIssuer, identity.CityTokenLife, clock.Real{}), nil
 	case s.cfg.Tokens.JWKS != "":
-		keys := identity.RemoteKeys(s.cfg.Tokens.JWKS, http.DefaultClient, clock.Real{})
+		keys := identity.RemoteKeys(s.cfg.Tokens.JWKS, keysClient(), clock.Real{})
 		return identity.NewVerifier(keys, s.cfg.Tokens.Issuer, 0, clock.Real{}), nil
 	}
 	return nil, nil
 }
 
-func (s *server) clients() (*identity.Clients, error) {
+func (s *server) credentials() (*identity.Clients, error) {
 	var all []identity.Credential
 	for _, c := range s.cfg.Clients {
 		secret, err := c.Secret.Resolve()
@@ -236,12 +241,16 @@ func (s *server) load(prev *language.City) error {
 	} else if s.cfg.City.Mode == "url" {
 		url = s.cfg.City.URL
 	}
-	l := s.content.loadFor(prev, s.client, url)
+	l := s.content.loadFor(prev, reach{client: s.client, city: url, within: s.cfg.Engine.Within, patience: s.cfg.Engine.Patience})
 	if bad := refusals(l.problems); len(bad) > 0 {
 		return refusedError{bad}
 	}
 	for _, p := range l.problems {
-		s.log.Warn("content", "problem", p.String())
+		level := slog.LevelWarn
+		if s.content.shipped(p.File) {
+			level = slog.LevelInfo // nothing that this city's people wrote
+		}
+		s.log.Log(context.Background(), level, "content", "problem", p.String())
 	}
 	public := publicCity(l.city)
 	s.guards.add(l.connectors)
@@ -264,7 +273,8 @@ func (s *server) load(prev *language.City) error {
 // operations that are there now.
 func (s *server) recompile(src language.Source, called func(string) (language.Source, error)) (*language.Route, error) {
 	city := s.engine.City()
-	return language.Recompile(src, language.Options{Connectors: city.Connectors, City: city, Version: called})
+	return language.Recompile(src, language.Options{Connectors: city.Connectors, City: city, Version: called,
+		Within: s.cfg.Engine.Within, Patience: s.cfg.Engine.Patience})
 }
 
 // start opens the faces and the engine; failed receives what ends them.
@@ -277,7 +287,7 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 		return nil, err
 	}
 	go func() { report(errs, "public face", s.publicServer.Serve()) }()
-	go func() { report(errs, "admin face", s.adminServer.Serve(s.admin)) }()
+	go func() { report(errs, "admin face", s.adminServer.Serve()) }()
 	if err := s.watch(ctx); err != nil {
 		return nil, err
 	}

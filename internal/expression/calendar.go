@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dime-bus/dime/internal/clock"
 )
 
 // Period is a length of time as people mean it (semantics 5.5): calendar days at
@@ -114,41 +116,17 @@ func (p Period) After(t time.Time, loc *time.Location) time.Time {
 			}
 		}
 		y, m, d = day.Date()
-		t = Wall(y, m, d, l.Hour(), l.Minute(), l.Second(), l.Nanosecond(), loc)
+		t = wall(y, m, d, l.Hour(), l.Minute(), l.Second(), l.Nanosecond(), loc)
 	}
 	return t.Add(p.Elapsed)
 }
 
-// Wall is the instant at which the clocks of loc show that wall time: in the
+// wall is the instant at which the clocks of loc show that wall time: in the
 // spring gap the first instant after it, in the autumn overlap the second
 // (semantics 5.5).
-func Wall(year int, month time.Month, day, hour, minute, sec, nsec int, loc *time.Location) time.Time {
-	naive := time.Date(year, month, day, hour, minute, sec, nsec, time.UTC)
-	// The offsets in force around that moment; a zone changes at most once a day.
-	_, before := naive.Add(-26 * time.Hour).In(loc).Zone()
-	_, after := naive.Add(26 * time.Hour).In(loc).Zone()
-	var found time.Time
-	for _, offset := range []int{before, after} {
-		t := naive.Add(-time.Duration(offset) * time.Second).In(loc)
-		if _, o := t.Zone(); o == offset && (found.IsZero() || t.After(found)) {
-			found = t
-		}
-	}
-	if !found.IsZero() {
-		return found
-	}
-	// In the gap: the transition lies between the two readings.
-	lo := naive.Add(-time.Duration(max(before, after)) * time.Second)
-	hi := naive.Add(-time.Duration(min(before, after)) * time.Second)
-	for hi.Sub(lo) > time.Nanosecond {
-		mid := lo.Add(hi.Sub(lo) / 2)
-		if _, o := mid.In(loc).Zone(); o == after {
-			hi = mid
-		} else {
-			lo = mid
-		}
-	}
-	return hi.In(loc)
+func wall(year int, month time.Month, day, hour, minute, sec, nsec int, loc *time.Location) time.Time {
+	_, at, _ := clock.Wall(year, month, day, hour, minute, sec, nsec, loc)
+	return at.In(loc)
 }
 
 // WorkingDay says whether the day of t (in t's own zone) is Monday to Friday and
@@ -209,7 +187,7 @@ func instantOf(fr *frame, v any) (time.Time, error) {
 			return t, nil
 		}
 		if d, err := time.Parse(time.DateOnly, x); err == nil {
-			return Wall(d.Year(), d.Month(), d.Day(), 0, 0, 0, 0, fr.zone()), nil
+			return wall(d.Year(), d.Month(), d.Day(), 0, 0, 0, 0, fr.zone()), nil
 		}
 		return time.Time{}, errNoInstant
 	}
@@ -253,7 +231,7 @@ func parseWall(s string) (hour, minute, second int, ok bool) {
 func nextLocal(t time.Time, hour, minute, second int, loc *time.Location) time.Time {
 	y, m, d := t.In(loc).Date()
 	for i := 0; ; i++ {
-		if at := Wall(y, m, d+i, hour, minute, second, 0, loc); at.After(t) {
+		if at := wall(y, m, d+i, hour, minute, second, 0, loc); at.After(t) {
 			return at
 		}
 	}

@@ -265,7 +265,7 @@ func TestWall(t *testing.T) {
 		{2026, 7, 1, 0, 0, "2026-07-01T00:00:00+02:00"},
 		{2026, 1, 32, 0, 0, "2026-02-01T00:00:00+01:00"},
 	} {
-		if got := Wall(tt.y, tt.m, tt.d, tt.h, tt.n, 0, 0, loc); !got.Equal(at(tt.want)) {
+		if got := wall(tt.y, tt.m, tt.d, tt.h, tt.n, 0, 0, loc); !got.Equal(at(tt.want)) {
 			t.Errorf("%+v is %v", tt, got)
 		}
 	}

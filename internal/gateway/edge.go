@@ -39,7 +39,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 		}
 		from := addressOf(c)
 		if g.enter(from) {
-			return &conn{Conn: c, leave: sync.OnceFunc(func() { g.leave(from) }), maxHeader: g.limits.Headers}, nil
+			return &conn{Conn: c, leave: sync.OnceFunc(func() { g.leave(from) }), maxHeader: g.limits.Headers, writeWithin: g.limits.BodyWithin}, nil
 		}
 		// A fresh socket's buffer takes these bytes at once; the deadline is for
 		// the case that it does not.
@@ -90,6 +90,9 @@ type conn struct {
 	net.Conn
 	leave     func()
 	maxHeader int
+	// writeWithin bounds each write: who asks and does not read the answer keeps
+	// no connection. It bounds no handler, as Server.WriteTimeout would.
+	writeWithin time.Duration
 
 	// Only Read, which net/http calls from one goroutine at a time, uses these.
 	frame framing
@@ -120,6 +123,11 @@ const plain = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\
 
 // Write turns those refusals into problem+json, as every other error is.
 func (c *conn) Write(p []byte) (int, error) {
+	if c.writeWithin > 0 {
+		if err := c.SetWriteDeadline(time.Now().Add(c.writeWithin)); err != nil {
+			return 0, err
+		}
+	}
 	if len(p) < 512 && bytes.HasPrefix(p, []byte("HTTP/1.1 ")) && len(p) > 12 && (p[9] == '4' || p[9] == '5') {
 		if i := bytes.Index(p, []byte(plain)); i > 0 && bytes.IndexByte(p, '\r') == i {
 			status, reason, _ := strings.Cut(string(p[9:i]), " ")
@@ -180,6 +188,7 @@ var (
 	errLength   = errors.New("the length of the message is ambiguous")
 	errLine     = errors.New("a line does not end in CR LF")
 	errChunk    = errors.New("a chunk is malformed")
+	errExpect   = errors.New("Expect may be 100-continue only")
 	errOverlong = errors.New("a line is too long")
 )
 
@@ -351,6 +360,11 @@ func (f *framing) judge(b []byte) error {
 		switch line[0] {
 		case ' ', '\t':
 			return errFold // RFC 9112 §5.2
+		case 'e', 'E':
+			// RFC 9110 §10.1.1; net/http's own 417 has no body.
+			if value, ok := field(line, "expect"); ok && !bytes.EqualFold(value, []byte("100-continue")) {
+				return errExpect
+			}
 		case 't', 'T':
 			value, ok := field(line, "transfer-encoding")
 			if !ok {

@@ -308,3 +308,23 @@ func refusedByServer(b []byte) bool {
 	_, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
 	return err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF)
 }
+
+// deadlined notes the deadline of a write.
+type deadlined struct {
+	net.Conn
+	at time.Time
+}
+
+func (d *deadlined) SetWriteDeadline(at time.Time) error { d.at = at; return nil }
+func (d *deadlined) Write(p []byte) (int, error)         { return len(p), nil }
+
+func TestWritesHaveADeadline(t *testing.T) {
+	d := &deadlined{}
+	c := &conn{Conn: d, writeWithin: time.Minute}
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if d.at.IsZero() {
+		t.Error("a client that does not read its answer keeps the connection for ever")
+	}
+}

@@ -39,12 +39,12 @@ func (g *Gateway) otherPages(extra map[string]http.Handler) (mux *http.ServeMux,
 	mux = http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { g.firstPage(page, w, r) })
 	mux.HandleFunc("GET /openapi.json", g.serveOpenAPI)
-	mux.HandleFunc("GET /static/{name}", serveStatic)
+	mux.HandleFunc("GET /static/{name}", g.serveStatic)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
 		a := answer{w: w, g: g, table: g.table.Load(), lang: language(r.Header)}
-		switch r.URL.Path {
-		case "/", "/openapi.json":
+		switch {
+		case r.URL.Path == "/", r.URL.Path == "/openapi.json", strings.HasPrefix(r.URL.Path, "/static/") && r.Method != http.MethodGet:
 			g.missing(&a, []string{"GET", "HEAD"})
 		default:
 			g.missing(&a, nil)
@@ -87,7 +87,7 @@ func (g *Gateway) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(b) // the client may be gone
 }
 
-func serveStatic(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) serveStatic(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	h := w.Header()
 	secure(h)
@@ -105,7 +105,9 @@ func serveStatic(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil || strings.HasSuffix(name, ".gz") {
-		http.Error(w, "not found", http.StatusNotFound)
+		h.Del("Content-Encoding")
+		a := answer{w: w, g: g, table: g.table.Load(), lang: language(r.Header)}
+		g.missing(&a, nil)
 		return
 	}
 	kind := mime.TypeByExtension(path.Ext(name))

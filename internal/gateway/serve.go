@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -15,12 +16,44 @@ import (
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// ServeMux would answer these with a redirect or in plain text.
+	if refused := unplain(r); refused != nil {
+		secure(w.Header())
+		a := answer{w: w, g: g, table: g.table.Load(), lang: language(r.Header)}
+		a.problem(refused)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		g.api(w, r)
 		return
 	}
 	g.other.ServeHTTP(w, r)
 }
+
+// unplain refuses a target that two servers may read as two paths: what is no
+// path at all (`*`, CONNECT's authority: RFC 9112 §3.2), empty segments, and
+// dots, encoded or not (RFC 3986 §5.2.4). Clients resolve those before they ask.
+func unplain(r *http.Request) *Problem {
+	path := r.URL.EscapedPath()
+	if r.Method == http.MethodConnect || !strings.HasPrefix(path, "/") {
+		return edgeProblem(http.StatusBadRequest, "request")
+	}
+	if strings.Contains(path, "//") {
+		return edgeProblem(http.StatusNotFound, "not-found")
+	}
+	if !strings.Contains(path, "/.") && !strings.Contains(path, "/%2") {
+		return nil
+	}
+	for seg := range strings.SplitSeq(path, "/") {
+		if text, err := url.PathUnescape(seg); err != nil || text == "." || text == ".." {
+			return edgeProblem(http.StatusNotFound, "not-found")
+		}
+	}
+	return nil
+}
+
+// maxKey bounds an idempotency key (semantics 4.6).
+const maxKey = 200
 
 // api serves what lies under /v1.
 func (g *Gateway) api(w http.ResponseWriter, r *http.Request) {
@@ -70,9 +103,16 @@ func (g *Gateway) api(w http.ResponseWriter, r *http.Request) {
 	if prefer := r.Header["Prefer"]; prefer != nil {
 		rq.Deadline = deadline(prefer, began)
 	}
-	// A stranger's key would be everybody's: only who is known has keys of his own.
-	if k := r.Header["Idempotency-Key"]; len(k) == 1 && len(k[0]) <= 200 && !caller.Anonymous() {
-		rq.Key = k[0]
+	if k := r.Header["Idempotency-Key"]; k != nil {
+		// Refused rather than dropped: the client relies on it when it retries.
+		if len(k) != 1 || k[0] == "" || len(k[0]) > maxKey {
+			a.problem(fieldProblem("", "the header Idempotency-Key must be there once, with 1 to "+strconv.Itoa(maxKey)+" bytes"))
+			return
+		}
+		// A stranger's key would be everybody's: only who is known has keys of his own.
+		if !caller.Anonymous() {
+			rq.Key = k[0]
+		}
 	}
 	a.write(g.cfg.Engine.Request(r.Context(), rq))
 }

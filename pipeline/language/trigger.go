@@ -1,10 +1,10 @@
 package language
 
 import (
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/schema"
 	"github.com/dime-bus/dime/internal/yamldoc"
 )
@@ -44,8 +44,8 @@ func (c *compiler) triggers(n *yamldoc.Node) {
 				}
 			case "cron":
 				t.Kind, t.Cron = Cron, v.Text
-				if err := checkCron(v.Text); err != "" {
-					c.add(v, "type", "`cron`: %s", err)
+				if _, err := clock.ParseCron(v.Text); err != nil {
+					c.add(v, "type", "`cron`: %v", err)
 				}
 			case "every":
 				t.Kind = Every
@@ -218,38 +218,4 @@ func (c *compiler) event(n *yamldoc.Node, name string) *EventType {
 	}
 	c.deps.schemas["events/"+name] = e.Schema
 	return e
-}
-
-// checkCron checks five fields; the message is "" if they are right.
-func checkCron(s string) string {
-	fields := strings.Fields(s)
-	if len(fields) != 5 {
-		return "five fields are expected: minute hour day month weekday, such as \"0 7 * * *\""
-	}
-	for i, b := range [...]struct {
-		name   string
-		lo, hi int
-	}{{"minute", 0, 59}, {"hour", 0, 23}, {"day", 1, 31}, {"month", 1, 12}, {"weekday", 0, 7}} {
-		for _, part := range strings.Split(fields[i], ",") {
-			rng, step, stepped := strings.Cut(part, "/")
-			if stepped {
-				if n, err := strconv.Atoi(step); err != nil || n < 1 || n > b.hi {
-					return "the " + b.name + " " + strconv.Quote(part) + " has no right step: write */15"
-				}
-			}
-			if rng == "*" {
-				continue
-			}
-			from, to, ranged := strings.Cut(rng, "-")
-			if !ranged {
-				to = from
-			}
-			lo, err1 := strconv.Atoi(from)
-			hi, err2 := strconv.Atoi(to)
-			if err1 != nil || err2 != nil || lo < b.lo || hi > b.hi || lo > hi {
-				return "the " + b.name + " " + strconv.Quote(part) + " is not between " + strconv.Itoa(b.lo) + " and " + strconv.Itoa(b.hi)
-			}
-		}
-	}
-	return ""
 }

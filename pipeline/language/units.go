@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/dime-bus/dime/internal/clock"
 )
 
 // ParseSpan reads a period as route files write it: numbers with units, largest
@@ -77,46 +79,7 @@ func (s Span) After(t time.Time, zone *time.Location) time.Time {
 		l := t.In(zone)
 		y, m, d := l.Date()
 		h, mi, sec := l.Clock()
-		t = wall(y, m, d+s.Days, h, mi, sec, l.Nanosecond(), zone)
+		_, t, _ = clock.Wall(y, m, d+s.Days, h, mi, sec, l.Nanosecond(), zone)
 	}
 	return t.Add(s.Elapsed).In(zone)
-}
-
-// wall resolves a wall time that may not exist or exist twice. time.Date leaves
-// open which of two offsets it takes.
-func wall(y int, m time.Month, d, h, mi, sec, ns int, zone *time.Location) time.Time {
-	noon := time.Date(y, m, d, h, mi, sec, ns, time.UTC)
-	_, before := noon.Add(-26 * time.Hour).In(zone).Zone()
-	_, after := noon.Add(26 * time.Hour).In(zone).Zone()
-	a := noon.Add(-time.Duration(before) * time.Second) // read with the earlier offset
-	b := noon.Add(-time.Duration(after) * time.Second)
-	same := func(t time.Time) bool {
-		l := t.In(zone)
-		return l.Hour() == noon.Hour() && l.Minute() == noon.Minute() && l.Day() == noon.Day()
-	}
-	switch okA, okB := same(a), same(b); {
-	case okA && okB:
-		if b.After(a) {
-			return b.In(zone)
-		}
-		return a.In(zone)
-	case okA:
-		return a.In(zone)
-	case okB:
-		return b.In(zone)
-	}
-	// In the gap: its end is where the later offset begins.
-	lo, hi := b, a
-	if hi.Before(lo) {
-		lo, hi = hi, lo
-	}
-	for hi.Sub(lo) > time.Second {
-		mid := lo.Add(hi.Sub(lo) / 2)
-		if _, o := mid.In(zone).Zone(); o == after {
-			hi = mid
-		} else {
-			lo = mid
-		}
-	}
-	return hi.Truncate(time.Second).In(zone)
 }

@@ -81,19 +81,6 @@ func FuzzParseSpan(f *testing.F) {
 	})
 }
 
-func TestCheckCron(t *testing.T) {
-	for _, tt := range []struct{ in, bad string }{
-		{"0 7 * * *", ""}, {"*/15 8-18 * * 1-5", ""}, {"0 0 1,15 * *", ""},
-		{"0 7 * *", "five fields"}, {"60 7 * * *", "minute"}, {"0 24 * * *", "hour"}, {"0 7 0 * *", "day"},
-		{"0 7 * 13 *", "month"}, {"0 7 * * 8", "weekday"}, {"*/0 * * * *", "step"}, {"x * * * *", "minute"}, {"5-1 * * * *", "minute"},
-	} {
-		got := checkCron(tt.in)
-		if (got == "") != (tt.bad == "") || !strings.Contains(got, tt.bad) {
-			t.Errorf("%q: got %q, want %q", tt.in, got, tt.bad)
-		}
-	}
-}
-
 func TestConflict(t *testing.T) {
 	for _, tt := range []struct {
 		a, b string

@@ -240,7 +240,7 @@ func (x *exec) Call(ctx context.Context, f *step.Frame, s *language.Step, path s
 	}
 	if m != nil && m.Failed != nil {
 		if m.Failed.Kind == fault.Contract {
-			return parked("contract", path, m.Failed), nil
+			return parked("contract", path), nil
 		}
 		return failing(m.Failed), nil
 	}
@@ -359,7 +359,7 @@ func (x *exec) send(full, path string, t *trip, leave func(error), doubt func(*f
 	case flt.Kind == fault.Contract:
 		n.flt, n.fault = flt, faultWord(flt)
 		x.owe(n)
-		return parked("contract", path, flt), nil
+		return parked("contract", path), nil
 	}
 	n.flt, n.fault = flt, faultWord(flt)
 	x.owe(n)
@@ -374,8 +374,7 @@ func (x *exec) owe(n *entry) {
 	x.mu.Unlock()
 }
 
-func parked(reason, path string, flt *fault.Error) step.Outcome {
-	_ = flt
+func parked(reason, path string) step.Outcome {
 	return step.Outcome{Kind: step.End, Ending: &step.Ending{End: language.Park, Reason: reason, Path: path}}
 }
 

@@ -33,8 +33,8 @@ func (x *exec) inDoubt(op *connectors.Operation, path, word string, patience tim
 	x.doubt.Store(true)
 	if !op.Keyed && op.FoundBy == "" {
 		x.add(&entry{kind: store.Rest, path: path, at: x.now(), flt: flt, fault: faultWord(flt),
-			x: map[string]any{"why": word, "n": 0, "since": millis(x.now())}})
-		e := parked("unknown", path, flt)
+			x: map[string]any{"why": word, "rung": 0, "since": millis(x.now())}})
+		e := parked("unknown", path)
 		e.Ending.Doubt = true
 		return e, nil
 	}
@@ -47,12 +47,12 @@ func (x *exec) inDoubt(op *connectors.Operation, path, word string, patience tim
 		}
 	}
 	if wake.Sub(since) > patience {
-		e := parked("unknown", path, flt)
+		e := parked("unknown", path)
 		e.Ending.Doubt = true
 		return e, nil
 	}
 	x.add(&entry{kind: store.Rest, path: path, at: x.now(), flt: flt, fault: faultWord(flt),
-		x: map[string]any{"why": word, "n": n + 1, "since": millis(since), "wake": millis(wake)}})
+		x: map[string]any{"why": word, "rung": n + 1, "since": millis(since), "wake": millis(wake)}})
 	return step.Outcome{Kind: step.Rest, Wake: wake}, nil
 }
 
@@ -83,7 +83,7 @@ func (x *exec) rungs(path, word string) (n int, since time.Time) {
 			break // a person began it anew
 		}
 		if e.kind == store.Rest && e.path == path && e.str("why") == word {
-			return e.num("n"), instant(e.x["since"])
+			return e.num("rung"), instant(e.x["since"])
 		}
 	}
 	return 0, since
@@ -125,7 +125,7 @@ func (x *exec) resolveDoubt(ctx context.Context, full string, op *connectors.Ope
 		return x.resend(ctx, full, op, path, in, args, doubt, false)
 	}
 	x.doubt.Store(true)
-	e := parked("unknown", path, nil)
+	e := parked("unknown", path)
 	e.Ending.Doubt = true
 	return e, nil
 }
@@ -209,7 +209,7 @@ func (x *exec) resend(ctx context.Context, full string, op *connectors.Operation
 		n.flt, n.fault = flt, faultWord(flt)
 		x.owe(n)
 		if flt.Kind == fault.Contract && n.kind == store.OutcomeRec {
-			return parked("contract", path, flt), nil
+			return parked("contract", path), nil
 		}
 		return failing(flt), nil
 	}
@@ -248,6 +248,6 @@ func (x *exec) Defer(_ context.Context, s *language.Step, path string, flt *faul
 	}
 	x.e.cfg.Observer.Deferred(x.p.route.Name, s.Target)
 	x.add(&entry{kind: store.Rest, path: path, at: x.now(), flt: flt, fault: faultWord(flt),
-		x: map[string]any{"why": "defer", "n": n + 1, "since": millis(since), "wake": millis(wake)}})
+		x: map[string]any{"why": "defer", "rung": n + 1, "since": millis(since), "wake": millis(wake)}})
 	return step.Outcome{Kind: step.Rest, Wake: wake}, nil
 }

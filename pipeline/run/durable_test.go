@@ -260,7 +260,7 @@ steps:
 		if r := w.newest(); r.State != store.Waiting || r.Reason != "deferred" {
 			t.Fatalf("state %s %q\n%s", r.State, r.Reason, w.kinds(r.ID))
 		}
-		w.pass(time.Minute)
+		w.pass(10 * time.Minute)
 		if got := w.states(); got != "done" || w.effects("pay") != 1 || w.effects("hold") != 1 {
 			t.Errorf("state %s, %d paid, %d held\n%s", got, w.effects("pay"), w.effects("hold"), w.kinds(w.newest().ID))
 		}
@@ -270,6 +270,18 @@ steps:
 		w.script["pay"] = []any{"unavailable"}
 		w.publish("thing.paid", "e-1", map[string]any{"id": "1"})
 		w.publish("thing.paid", "e-1", map[string]any{"id": "1"})
+		// Each try makes three attempts, 50 and 100 ms apart.
+		for i, d := range []time.Duration{5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour, time.Hour} {
+			w.pass(time.Second)
+			if n := w.calls("pay"); n != 3*(i+1) {
+				t.Fatalf("%d attempts before rung %d, want %d", n, i, 3*(i+1))
+			}
+			r := w.newest()
+			if left := r.Due.Sub(w.clock.Now()); left <= d-2*time.Second || left > d {
+				t.Fatalf("rung %d is due in %s, want about %s", i, left, d)
+			}
+			w.clock.Advance(r.Due)
+		}
 		w.pass(4 * time.Hour)
 		if got := w.states(); got != "failed" || w.effects("release") != 1 {
 			t.Errorf("state %s, %d released\n%s", got, w.effects("release"), w.kinds(w.newest().ID))

@@ -52,7 +52,7 @@ func (x *exec) beginWait(f *step.Frame, s *language.Step, path string) (step.Out
 	}
 	var until time.Time
 	if s.For != (language.Span{}) {
-		until = addSpan(x.now(), s.For, f.Env.Zone)
+		until = s.For.After(x.now(), f.Env.Zone).UTC()
 	}
 	n := &entry{kind: store.Rest, path: path, at: x.now(),
 		x: map[string]any{"why": "wait", "until": millis(until), "event": s.EventType, "key": key}}
@@ -158,7 +158,7 @@ func (x *exec) Delay(_ context.Context, f *step.Frame, s *language.Step, path st
 		return step.Outcome{Kind: step.Rest, Wake: due}, nil
 	}
 	if s.Until == nil {
-		due = addSpan(x.now(), s.Span, f.Env.Zone)
+		due = s.Span.After(x.now(), f.Env.Zone).UTC()
 	} else {
 		v, err := s.Until.Eval(f.Env)
 		if err != nil {
@@ -185,7 +185,7 @@ func dueAt(v any, now time.Time, zone *time.Location) (time.Time, error) {
 	case time.Duration:
 		return now.Add(d), nil
 	case expression.Period:
-		return addSpan(now, language.Span{Days: d.Days, Elapsed: d.Elapsed}, zone), nil
+		return d.After(now, zone).UTC(), nil
 	case string:
 		t, err := time.Parse(time.RFC3339Nano, d)
 		if err == nil {

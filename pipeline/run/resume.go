@@ -89,7 +89,7 @@ func remember(log []*entry) *memories {
 	for i, n := range log {
 		switch n.kind {
 		case store.Person:
-			ms.person(n, log[:i])
+			ms.person(n)
 			continue
 		case store.End:
 			ms.lastEnd = n
@@ -211,7 +211,7 @@ func (m *memory) settle() {
 }
 
 // person applies a person's act or a caller's retry to what came before.
-func (ms *memories) person(n *entry, before []*entry) {
+func (ms *memories) person(n *entry) {
 	switch n.str("act") {
 	case "restart": // whole: safe steps read anew
 		ms.restarts++
@@ -243,7 +243,6 @@ func (ms *memories) person(n *entry, before []*entry) {
 			}
 		}
 	}
-	_ = before
 }
 
 // forget drops what began at or after a record, unless keep says that it stands.
@@ -345,7 +344,7 @@ func (e *Engine) newExec(p *program, id store.RunID, h head) *exec {
 	return x
 }
 
-// go_ runs a run's goroutine, counted on the clock.
+// start runs a run's goroutine, counted on the clock.
 func (e *Engine) start(f func()) {
 	clock.Enter(e.clock)
 	e.spawn(func() {

@@ -44,7 +44,7 @@ func (c *collector) Fork(n int, fn func(int))                  { fn(0) }
 func (c *collector) Call(_ context.Context, _ *step.Frame, _ *language.Step, path string, _ map[string]any, m *step.Memory) (step.Outcome, error) {
 	if m != nil && m.Failed != nil {
 		if m.Failed.Kind == fault.Contract {
-			return parked("contract", path, m.Failed), nil
+			return parked("contract", path), nil
 		}
 		return failing(m.Failed), nil
 	}
@@ -267,7 +267,7 @@ func (x *exec) undoDefer(a *armed, flt *fault.Error) (step.Outcome, error) {
 	}
 	x.e.cfg.Observer.Deferred(x.p.route.Name, a.s.Undo.Target)
 	x.add(&entry{kind: store.Rest, path: a.path, at: x.now(), flt: flt, fault: faultWord(flt),
-		x: map[string]any{"why": "undo", "n": n + 1, "since": millis(since), "wake": millis(wake)}})
+		x: map[string]any{"why": "undo", "rung": n + 1, "since": millis(since), "wake": millis(wake)}})
 	return step.Outcome{Kind: step.Rest, Wake: wake}, nil
 }
 

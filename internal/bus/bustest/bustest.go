@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"what was not acked comes again after a crash", crash},
 		{"a nacked message comes again after its back-off", backoff},
 		{"a poison message is parked at the limit", poison},
+		{"a message that kills the process each time is parked", killer},
 		{"a receiver can park at once", parkAtOnce},
 		{"messages of one key come one by one, in order", keyed},
 		{"a nacked message keeps those of its key behind it", keyedNack},
@@ -241,6 +242,27 @@ func poison(k *kit) {
 	if d := cmp.Diff(map[string]string{"1": fmt.Sprintf("refused %d times: it stinks", k.Limit)}, k.Parked(k.T, "g")); d != "" {
 		k.Fatal(d)
 	}
+}
+
+// killer: nothing else is published, so that no other commit tells of it.
+func killer(k *kit) {
+	c := k.subscribe(k.ctx, "g", "t", bus.GroupOptions{})
+	k.publish("t", "1")
+	deaths := 0
+	for ; k.Parked(k.T, "g")["1"] == ""; deaths++ {
+		if deaths > k.Limit+1 { // the first delivery may go uncounted
+			k.Fatalf("after %d deaths it is still handed out", deaths)
+		}
+		k.expect(c, "1")
+		k.Bus = k.Crash(k.T)
+		c = k.subscribe(k.ctx, "g", "t", bus.GroupOptions{})
+		k.Clock.Settle()
+	}
+	if deaths < k.Limit {
+		k.Fatalf("parked after %d deaths, before the limit of %d", deaths, k.Limit)
+	}
+	k.publish("t", "2")
+	ack(k.expect(c, "2")...)
 }
 
 func parkAtOnce(k *kit) {

@@ -94,11 +94,27 @@ func (q *queue) push(m store.Message) {
 
 func (q *queue) full() bool { return len(q.ready) >= maxReady || q.bytes >= maxReadyBytes }
 
+// inHands as the due instant of a row of again: it was handed out, and a process
+// that dies meanwhile has spent a delivery on it.
+const inHands = -1
+
 // recoverQueues reads where the queues stood. What was in somebody's hands comes
-// again, and the crash counts as a delivery: who kills the process each time is
-// parked in the end.
+// again, and a crash counts as a delivery: who kills the process each time is
+// parked in the end. After a Close nothing is counted.
+//
+// The first delivery is only known to the file when a later commit wrote the
+// queue's place. So after a crash what the log still holds is suspect: see
+// Store.note.
 func (s *Store) recoverQueues() error {
-	err := query(s.conn, "select id, name from topic", func(st *sqlite.Stmt) error {
+	closed, err := s.metaInt("closed")
+	if err != nil {
+		return err
+	}
+	if err := s.setMeta("closed", 0); err != nil {
+		return err
+	}
+	spent := 1 - closed
+	err = query(s.conn, "select id, name from topic", func(st *sqlite.Stmt) error {
 		s.topics[st.ColumnText(1)], s.names[st.ColumnInt64(0)] = st.ColumnInt64(0), st.ColumnText(1)
 		return nil
 	})
@@ -113,6 +129,9 @@ func (s *Store) recoverQueues() error {
 		return err
 	}
 	s.seq = max(s.seq, kept)
+	if spent > 0 {
+		s.suspect = s.seq
+	}
 	var qs []*queue
 	err = query(s.conn, "select id, name, topics, first, head, pending from queue", func(st *sqlite.Stmt) error {
 		q := &queue{id: st.ColumnInt64(0), name: st.ColumnText(1), first: st.ColumnInt64(3), head: st.ColumnInt64(4), flight: map[int64]inflight{}, signal: &signal{}}
@@ -132,8 +151,11 @@ func (s *Store) recoverQueues() error {
 	}
 	now := ms(s.now())
 	for _, q := range qs {
+		if err := query(s.conn, "update again set due=?, attempts=attempts+? where queue=? and due=?", nil, now, spent, q.id, inHands); err != nil {
+			return err
+		}
 		for _, seq := range q.pending {
-			if err := query(s.conn, "insert or ignore into again(queue, seq, due, attempts) values(?, ?, ?, 1)", nil, q.id, seq, now); err != nil {
+			if err := query(s.conn, "insert or ignore into again(queue, seq, due, attempts) values(?, ?, ?, ?)", nil, q.id, seq, now, spent); err != nil {
 				return err
 			}
 		}
@@ -360,9 +382,9 @@ func (t *tx) saveQueues() error {
 	return nil
 }
 
-// inHands says whether any of the acks still means something, so that an ack
+// meant says whether any of the acks still means something, so that an ack
 // after the commit that settled it costs nothing.
-func (s *Store) inHands(acks []store.Ack) bool {
+func (s *Store) meant(acks []store.Ack) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range acks {
@@ -385,7 +407,7 @@ func (s *Store) Settle(ctx context.Context, acks ...store.Ack) error {
 	if s.closed.Load() {
 		return store.ErrClosed
 	}
-	if !s.inHands(acks) {
+	if !s.meant(acks) {
 		return nil
 	}
 	err := s.submit(ctx, func(t *tx) error {

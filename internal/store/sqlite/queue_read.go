@@ -130,15 +130,59 @@ func (s *Store) Receive(ctx context.Context, name string, max int) ([]store.Mess
 	return out, nil
 }
 
+// receive takes messages, and before it hands out one that may have killed a
+// process, makes that durable.
 func (s *Store) receive(ctx context.Context, name string, max int) ([]store.Message, error) {
+	out, retried, err := s.pick(ctx, name, max)
+	if err != nil || len(out) == 0 {
+		return nil, err
+	}
+	if err := s.note(ctx, name, out, retried); err != nil {
+		acks := make([]int64, len(out))
+		for i := range out {
+			acks[i] = out[i].Seq
+		}
+		return nil, errors.Join(err, s.unreceive(context.WithoutCancel(ctx), name, acks))
+	}
+	return out, nil
+}
+
+// note writes down that messages are handed out, where a crash must count as a
+// delivery or a poison message would kill the process for ever: those that come
+// again (the first retried of ms), and those that the log held when the last
+// life ended in a crash, which may have been their doing. All others cost no
+// commit of their own: their place rides with the queue's next ack.
+func (s *Store) note(ctx context.Context, name string, ms []store.Message, retried int) error {
+	s.mu.Lock()
+	suspect := s.suspect
+	s.mu.Unlock()
+	if retried == 0 && ms[0].Seq > suspect { // ascending behind what came again
+		return nil
+	}
+	return s.submit(ctx, func(t *tx) error {
+		q := s.queues[name]
+		for _, m := range ms[:retried] {
+			if err := t.exec("update again set due=? where queue=? and seq=?", inHands, q.id, m.Seq); err != nil {
+				return err
+			}
+		}
+		if len(ms) > retried {
+			t.touch(q)
+		}
+		return nil
+	})
+}
+
+// pick takes messages out of memory: what came back first, then the log. retried
+// of them, at the front, have a row in again.
+func (s *Store) pick(ctx context.Context, name string, max int) (out []store.Message, retried int, err error) {
 	now := ms(s.now())
-	var out []store.Message
 	var old []retry
 	s.mu.Lock()
 	q := s.queues[name]
 	if q == nil || q.id == 0 {
 		s.mu.Unlock()
-		return nil, errors.New("no such queue; bind it first")
+		return nil, 0, errors.New("no such queue; bind it first")
 	}
 	for len(q.again) > 0 && q.again[0].due <= now && len(old) < max {
 		r := heap.Pop(&q.again).(retry)
@@ -157,7 +201,7 @@ func (s *Store) receive(ctx context.Context, name string, max int) ([]store.Mess
 					heap.Push(&q.again, r)
 				}
 				s.mu.Unlock()
-				return nil, err
+				return nil, 0, err
 			}
 			m.Attempts = r.attempts
 			out = append(out, m)
@@ -194,13 +238,13 @@ func (s *Store) receive(ctx context.Context, name string, max int) ([]store.Mess
 		}
 		more, err := s.loadMore(ctx, q)
 		if err != nil && len(out) == 0 {
-			return nil, err
+			return nil, 0, err
 		}
 		if err != nil || !more {
 			break
 		}
 	}
-	return out, nil
+	return out, len(old), nil
 }
 
 // loadMore reads the next page of a queue that fell behind. It reports whether

@@ -105,6 +105,7 @@ type Store struct {
 	runsTo  int64 // ids below are reserved on disk
 	queues  map[string]*queue
 	seq     int64 // last message
+	suspect int64 // messages up to here were in the log when a process died
 	topics  map[string]int64
 	names   map[int64]string
 	expired int64 // where retention's scan stands
@@ -302,6 +303,11 @@ func (s *Store) shut(final bool) error {
 		return nil
 	}
 	var errs []error
+	if final { // what comes again then was no crash's doing
+		if err := s.setMeta("closed", 1); err != nil {
+			errs = append(errs, fmt.Errorf("closing the store: %w", failure(err)))
+		}
+	}
 	for n := s.opened.Load(); n > 0; n-- {
 		errs = append(errs, (<-s.readers).Close())
 	}
