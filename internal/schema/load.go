@@ -294,6 +294,71 @@ var keywordNames = strings.Fields(`$schema $id $ref $defs $anchor $dynamicRef $d
 	minContains maxProperties minProperties required dependentRequired title description default deprecated readOnly
 	writeOnly examples format contentEncoding contentMediaType contentSchema x-personal`)
 
+// otherKeywords are those of earlier drafts and of OpenAPI, which schemas brought
+// from elsewhere carry rightly; some are near to one of ours.
+var otherKeywords = strings.Fields(`id definitions dependencies example nullable discriminator xml externalDocs
+	divisibleBy extends disallow additionalItems $recursiveRef $recursiveAnchor readonly`)
+
+// formatNames are those of JSON Schema 2020-12, of OpenAPI, and ours.
+var formatNames = strings.Fields(`date-time date time duration email idn-email hostname idn-hostname ipv4 ipv6 uri
+	uri-reference iri iri-reference uuid uri-template json-pointer relative-json-pointer regex int32 int64 float
+	double byte binary password cents tax-code iuv`)
+
+// contradictions refuses what no value can ever meet, or what checks nothing,
+// though each keyword by itself is legal.
+func (l *loader) contradictions(file string, text []byte, m map[string]any, at string) {
+	props, _ := m["properties"].(map[string]any)
+	if closed, ok := m["additionalProperties"].(bool); ok && !closed && m["patternProperties"] == nil {
+		for i, r := range list(m["required"]) {
+			name, ok := r.(string)
+			if _, declared := props[name]; ok && !declared {
+				l.problem(file, text, locate(text, fmt.Sprintf("%s/required/%d", at, i)), "schema",
+					"%q is required, and `properties` has no such property%s", name, DidYouMean(name, slices.Sorted(maps.Keys(props))))
+			}
+		}
+	}
+	if f, ok := m["format"].(string); ok && !slices.Contains(formatNames, f) {
+		l.problem(file, text, locate(text, at+"/format"), "schema", "%q is no format that is known, and checks nothing%s", f, DidYouMean(f, formatNames))
+		l.problems[len(l.problems)-1].Warning = Suggest(f, formatNames) == ""
+	}
+	word, ok := m["type"].(string)
+	if !ok {
+		return
+	}
+	fits := func(v any) bool {
+		switch k := kindOf(v); word {
+		case "string":
+			return k == String
+		case "boolean":
+			return k == Bool
+		case "integer":
+			return k == Int
+		case "number":
+			return k == Int || k == Number
+		case "object":
+			return k == Object
+		case "array":
+			return k == Array
+		case "null":
+			return k == Null
+		default:
+			return true // the norm's own check refuses the word
+		}
+	}
+	for i, v := range list(m["enum"]) {
+		if !fits(v) {
+			l.problem(file, text, locate(text, fmt.Sprintf("%s/enum/%d", at, i)), "schema", "the value is %s, and `type` says %s: it can never be sent", kindName(v), word)
+		}
+	}
+	for _, k := range []string{"const", "default"} {
+		if v, given := m[k]; given && !fits(v) {
+			l.problem(file, text, locate(text, at+"/"+k), "schema", "`%s` is %s, and `type` says %s", k, kindName(v), word)
+		}
+	}
+}
+
+func kindName(v any) string { return (&Type{Kind: kindOf(v)}).Article() }
+
 // keywords warns of words that are no keyword: JSON Schema takes every one and
 // checks nothing by it ("requried").
 func (l *loader) keywords(file string, text []byte, node any, at string) {
@@ -301,6 +366,7 @@ func (l *loader) keywords(file string, text []byte, node any, at string) {
 	if !ok {
 		return
 	}
+	l.contradictions(file, text, m, at)
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		below := at + "/" + escapePointer(k)
 		if k == "x-personal" {
@@ -323,7 +389,7 @@ func (l *loader) keywords(file string, text []byte, node any, at string) {
 		default:
 			if !strings.HasPrefix(k, "x-") && !slices.Contains(keywordNames, k) {
 				l.problem(file, text, locateKey(text, below), "schema", "%q is no keyword of JSON Schema and checks nothing%s", k, DidYouMean(k, keywordNames))
-				l.problems[len(l.problems)-1].Warning = true
+				l.problems[len(l.problems)-1].Warning = slices.Contains(otherKeywords, k) || Suggest(k, keywordNames) == ""
 			}
 		}
 	}

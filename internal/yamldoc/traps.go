@@ -104,7 +104,8 @@ func (p *parser) refused(err error) []Problem {
 		line = max(1, min(line, len(lines)))
 		tl, tc, fix := trapNear(lines, line)
 		if fix == "" {
-			ps = append(ps, Problem{Pos: Pos{p.file, line, max(col, 1)}, Rule: "yaml", Message: msg})
+			line, col, msg = nearby(lines, line, max(col, 1), msg)
+			ps = append(ps, Problem{Pos: Pos{p.file, line, col}, Rule: "yaml", Message: msg})
 			break
 		}
 		ps = append(ps, Problem{Pos: Pos{p.file, tl, tc}, Rule: "yaml", Message: fix})
@@ -115,6 +116,39 @@ func (p *parser) refused(err error) []Problem {
 		}
 	}
 	return Sort(ps)
+}
+
+var (
+	unknownAnchor = regexp.MustCompile(`unknown anchor '([^']*)'`)
+	dashes        = regexp.MustCompile(`^\s*(?:- +)*`)
+)
+
+// nearby moves a syntax error from where YAML's reader stumbled to where the
+// author's hand slipped: a bracket that is never closed, a line indented deeper
+// than its neighbours, an alias.
+func nearby(lines []string, line, col int, msg string) (int, int, string) {
+	if m := unknownAnchor.FindStringSubmatch(msg); m != nil {
+		alias := regexp.MustCompile(`(?:^|[\s\[{,])(\*` + regexp.QuoteMeta(m[1]) + `)(?:$|[\s\]},])`)
+		for i, l := range lines {
+			if at := alias.FindStringSubmatchIndex(l); at != nil {
+				return i + 1, len([]rune(l[:at[2]])) + 1, "anchors and aliases are not allowed: write the value out instead of *" + m[1]
+			}
+		}
+	}
+	for l := line; l >= 1 && l > line-6; l-- {
+		raw := cutComment(lines[l-1])
+		if m := keyed.FindStringSubmatch(raw); m != nil && m[3] != "" && strings.ContainsRune("{[", rune(m[3][0])) && unbalanced(m[3]) && strings.Contains(msg, "must be specified") {
+			return l, len([]rune(m[1]+m[2])) + 1, fmt.Sprintf("the `%c` that opens here is never closed", m[3][0])
+		}
+	}
+	if line < len(lines) && strings.Contains(msg, "mapping value is not allowed") {
+		next := lines[line]
+		indent := len(next) - len(strings.TrimLeft(next, " "))
+		if m := keyed.FindStringSubmatch(lines[line-1]); m != nil && m[3] != "" && indent > len(dashes.FindString(lines[line-1])) {
+			return line + 1, indent + 1, "this line is indented deeper than the one before it, which has its value already: let both begin in one column"
+		}
+	}
+	return line, col, msg
 }
 
 // blankFrom is where the value that holds rune i begins, so that no bracket

@@ -56,12 +56,12 @@ func (c *compiler) switchStep(n, head *yamldoc.Node, s *Step, sc *expression.Sco
 	default:
 		c.add(e, "else", "`else` of a switch is a list of steps or none, not %s", e.What())
 	}
-	c.merge(head, inner, b, s.If != nil)
+	c.merge(inner, b, s.If != nil)
 }
 
 // merge makes the names that the continuing cases set visible after the switch:
 // set by all with one type as it is, by some as optional (semantics 2.4).
-func (c *compiler) merge(n *yamldoc.Node, inner []*block, b *block, conditional bool) {
+func (c *compiler) merge(inner []*block, b *block, conditional bool) {
 	var open []*block
 	for _, ib := range inner {
 		if !ib.ended {
@@ -79,6 +79,7 @@ func (c *compiler) merge(n *yamldoc.Node, inner []*block, b *block, conditional 
 				continue
 			}
 			seen[name] = true
+			where := ib.at[name]
 			var t *schema.Type
 			all := !conditional
 			for _, jb := range open {
@@ -89,8 +90,7 @@ func (c *compiler) merge(n *yamldoc.Node, inner []*block, b *block, conditional 
 				case t == nil:
 					t = jb.scope.Lookup(name)
 				case !schema.Same(t, jt):
-					c.add(n, "name", "%q is %s in one case and %s in another: a name has one type, use two names", name, t, jt)
-					t = anyType
+					c.add(jb.at[name], "name", "%q is %s here and %s in a case before: a name has one type, use two names", name, jt, t)
 				case jt.MayBeNil():
 					all = false
 				}
@@ -98,7 +98,7 @@ func (c *compiler) merge(n *yamldoc.Node, inner []*block, b *block, conditional 
 			if !all {
 				t = t.AsOptional()
 			}
-			b.set(name, t)
+			b.set(name, t, where)
 		}
 	}
 }

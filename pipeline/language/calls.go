@@ -181,7 +181,7 @@ func (c *compiler) setStep(head *yamldoc.Node, s *Step, sc *expression.Scope, b 
 		if s.If != nil {
 			t = t.AsOptional()
 		}
-		b.set(name, t)
+		b.set(name, t, p.Key)
 		types[name] = v.Type.Widen()
 		names = append(names, name)
 	}

@@ -14,6 +14,7 @@ type block struct {
 	up    *block
 	scope *expression.Scope
 	names map[string]*schema.Type
+	at    map[string]*yamldoc.Node // where each name is set
 	order []string
 	paths map[string]int
 	each  bool // inside an each, at any depth
@@ -22,15 +23,16 @@ type block struct {
 }
 
 func newBlock(up *block, sc *expression.Scope) *block {
-	b := &block{up: up, scope: sc, names: map[string]*schema.Type{}, paths: map[string]int{}}
+	b := &block{up: up, scope: sc, names: map[string]*schema.Type{}, at: map[string]*yamldoc.Node{}, paths: map[string]int{}}
 	if up != nil {
 		b.each, b.depth = up.each, up.depth+1
 	}
 	return b
 }
 
-func (b *block) set(name string, t *schema.Type) {
+func (b *block) set(name string, t *schema.Type, at *yamldoc.Node) {
 	b.scope = b.scope.With(name, t)
+	b.at[name] = at
 	if _, known := b.names[name]; !known {
 		b.order = append(b.order, name)
 	}

@@ -139,7 +139,7 @@ func (c *compiler) finish(n *yamldoc.Node, s *Step, b *block) {
 			if s.If != nil || skips(s) {
 				t = t.AsOptional()
 			}
-			b.set(name, t)
+			b.set(name, t, as)
 		}
 	}
 	s.Path = s.As

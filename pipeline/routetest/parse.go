@@ -209,7 +209,9 @@ func routeOf(city *language.City, file string) *language.Route {
 
 func (c *checker) file(doc *yamldoc.Node) []*Case {
 	if doc.Kind != yamldoc.Map {
-		c.add(doc, "syntax", "a test file is a map with `defaults` and `tests`, not %s", doc.What())
+		// YAML places an empty document behind the end of its file.
+		first := yamldoc.Pos{File: doc.File, Line: 1, Column: 1}
+		c.addAt(first, "syntax", "a test file is a map with `defaults` and `tests`, not %s", doc.What())
 		return nil
 	}
 	c.problems = append(c.problems, doc.Unknown(wordsOf("file")...)...)

@@ -176,52 +176,6 @@ func (f *inflight) land(c clock.Clock, scope, key string, g *flight, a Answer) {
 	}
 }
 
-// kicker wakes a loop. A kick is counted on the clock until the loop has dealt
-// with it, so that nothing seems to rest between a commit and its consequence.
-type kicker struct {
-	mu      sync.Mutex
-	clock   clock.Clock
-	pending bool
-	closed  bool
-	ch      chan struct{}
-}
-
-func (k *kicker) init(c clock.Clock) { k.clock, k.ch = c, make(chan struct{}, 1) }
-
-func (k *kicker) kick() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.pending || k.closed {
-		return
-	}
-	k.pending = true
-	clock.Enter(k.clock)
-	k.ch <- struct{}{}
-}
-
-// next waits for a kick; the loop calls done after it dealt with it.
-func (k *kicker) next() bool {
-	_, ok := <-k.ch
-	if ok {
-		k.mu.Lock()
-		k.pending = false
-		k.mu.Unlock()
-	}
-	return ok
-}
-
-func (k *kicker) done() { clock.Leave(k.clock) }
-
-func (k *kicker) close() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closed {
-		return
-	}
-	k.closed = true
-	close(k.ch)
-}
-
 // slots bound how many runs are at work at once (semantics 11.1).
 type slots struct {
 	ch chan struct{}

@@ -12,6 +12,7 @@ import (
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -226,7 +227,7 @@ func (x *exec) contract(t *trip, v any) *fault.Error {
 	if len(vs) == 0 {
 		return nil
 	}
-	raw, _ := appendJSON(nil, v)
+	raw, _ := codec.Append(nil, v)
 	return &fault.Error{Kind: fault.Contract, Sent: true, Pointer: vs[0].Pointer, Raw: raw,
 		Detail: t.full + " answered what its description does not allow: at " + quote(vs[0].Pointer) + " " + vs[0].Message}
 }

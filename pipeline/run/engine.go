@@ -130,8 +130,8 @@ type Engine struct {
 	ring     ring
 	pins     pins
 	shapes   shapes
-	loop     kicker // claim loop
-	pub      kicker // outbox loop
+	loop     *clock.Kicker // claim loop
+	pub      *clock.Kicker // outbox loop
 	timers   timers
 	feeds    feeds
 
@@ -202,8 +202,8 @@ func New(cfg Config) (*Engine, error) {
 	e.ring.max = cfg.Timeline
 	e.sync.init(cfg.SyncSlots)
 	e.background.init(cfg.BackgroundSlots)
-	e.loop.init(e.clock)
-	e.pub.init(e.clock)
+	e.loop = clock.NewKicker(e.clock)
+	e.pub = clock.NewKicker(e.clock)
 	e.city.Store(&cityState{city: &language.City{}, progs: map[string]*program{}})
 	return e, nil
 }
@@ -247,8 +247,8 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	e.spawn(e.claimLoop)
 	e.spawn(e.outboxLoop)
-	e.loop.kick()
-	e.pub.kick()
+	e.loop.Kick()
+	e.pub.Kick()
 	cs := e.city.Load()
 	if err := e.feed(ctx, cs); err != nil {
 		return fmt.Errorf("starting the engine: %w", err)
@@ -277,8 +277,8 @@ func (e *Engine) Stop() {
 	e.timers.stop()
 	e.feeds.stop()
 	e.cancel(errStopped)
-	e.loop.close()
-	e.pub.close()
+	e.loop.Close()
+	e.pub.Close()
 	e.wg.Wait()
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -82,7 +83,7 @@ func eventKey(paths []string, data any) (string, bool) {
 		}
 		vals[i] = normalNumber(v)
 	}
-	b, err := appendJSON(nil, vals)
+	b, err := codec.Append(nil, vals)
 	return string(b), err == nil
 }
 
@@ -91,7 +92,7 @@ func (e *Engine) learnShapes(ctx context.Context, r *language.Route) error {
 	for _, w := range e.shapes.learn(r.Waits) {
 		paths := strings.Split(w.Shape, ",")
 		err := e.store.Reindex(ctx, w.Type, func(body []byte) []store.EventKey {
-			v, err := decode(body)
+			v, err := codec.Decode(body)
 			if err != nil {
 				return nil
 			}
@@ -175,7 +176,7 @@ func (e *Engine) feed(ctx context.Context, cs *cityState) error {
 // takeWaited stores an event and wakes the runs that wait for it, in one
 // transaction with the ack.
 func (e *Engine) takeWaited(ctx context.Context, m Message) error {
-	data, err := decode(m.Body)
+	data, err := codec.Decode(m.Body)
 	if err != nil {
 		return fmt.Errorf("reading event %q of %q: %w", m.ID, m.Type, err)
 	}
@@ -188,7 +189,7 @@ func (e *Engine) takeWaited(ctx context.Context, m Message) error {
 		return fmt.Errorf("storing event %q of %q: %w", m.ID, m.Type, err)
 	}
 	e.cfg.Observer.Event(m.Type, woken)
-	e.loop.kick()
+	e.loop.Kick()
 	return nil
 }
 
@@ -213,7 +214,7 @@ func (e *Engine) takeTrigger(ctx context.Context, route string, m Message) error
 	if p == nil {
 		return fault.New(fault.Unavailable, "route %s is not loaded", route)
 	}
-	data, err := decode(m.Body)
+	data, err := codec.Decode(m.Body)
 	if err != nil {
 		return fmt.Errorf("reading event %q of %q: %w", m.ID, m.Type, err)
 	}
@@ -223,7 +224,7 @@ func (e *Engine) takeTrigger(ctx context.Context, route string, m Message) error
 	if err := e.background.enter(ctx); err != nil {
 		return err
 	}
-	defer func() { e.background.leave(); e.loop.kick() }()
+	defer func() { e.background.leave(); e.loop.Kick() }()
 	return e.runBackground(ctx, p, Request{Route: route, Req: data, Trigger: "event", Key: m.ID, Ack: m.Ack,
 		Caller: &identity.Caller{Kind: "event", Subject: m.Type}, Trace: m.Meta["trace"]})
 }
@@ -270,7 +271,7 @@ func (e *Engine) publish(ctx context.Context, eventType, id string, data any) er
 	if id == "" {
 		id = e.cfg.UUID()
 	}
-	b, err := appendJSON(nil, data)
+	b, err := codec.Append(nil, data)
 	if err != nil {
 		return fault.New(fault.Invalid, "the event's data is not plain JSON")
 	}
@@ -335,7 +336,7 @@ func (x *exec) Emit(_ context.Context, path, eventType string, body any) error {
 			return flt
 		}
 	}
-	b, err := appendJSON(nil, body)
+	b, err := codec.Append(nil, body)
 	if err != nil {
 		return fault.New(fault.Internal, "the event of %s is not plain JSON", path)
 	}
@@ -369,7 +370,7 @@ func (x *exec) Start(ctx context.Context, path, route string, req any) (string, 
 	if x.caller != nil {
 		m["caller"] = x.caller
 	}
-	b, err := appendJSON(nil, m)
+	b, err := codec.Append(nil, m)
 	if err != nil {
 		return "", fault.New(fault.Internal, "the request of %s is not plain JSON", path)
 	}
@@ -386,7 +387,7 @@ func (e *Engine) begin(ctx context.Context, route string, row store.OutboxRow) e
 	if p == nil {
 		return fault.New(fault.Unavailable, "route %s is not loaded", route)
 	}
-	v, err := decode(row.Body)
+	v, err := codec.Decode(row.Body)
 	if err != nil {
 		return err
 	}
@@ -400,7 +401,7 @@ func (e *Engine) begin(ctx context.Context, route string, row store.OutboxRow) e
 	if err := e.background.enter(e.ctx); err != nil {
 		return err
 	}
-	defer func() { e.background.leave(); e.loop.kick() }()
+	defer func() { e.background.leave(); e.loop.Kick() }()
 	return e.runBackground(ctx, p, Request{Route: p.route.Name, Req: req, Trigger: "start", Key: row.ID, Caller: callerOf(m["caller"]),
 		id: store.RunID(id), parent: parent})
 }

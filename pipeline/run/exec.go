@@ -16,6 +16,7 @@ import (
 	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -139,11 +140,11 @@ func (h *head) encode() ([]byte, error) {
 			m[k] = v
 		}
 	}
-	return appendJSON(nil, m)
+	return codec.Append(nil, m)
 }
 
 func headOf(b []byte) (head, error) {
-	v, err := decode(b)
+	v, err := codec.Decode(b)
 	if err != nil {
 		return head{}, fmt.Errorf("reading a run's head: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -57,7 +58,7 @@ func (n *entry) body() ([]byte, error) {
 	if len(m) == 0 {
 		return nil, nil
 	}
-	return appendJSON(nil, m)
+	return codec.Append(nil, m)
 }
 
 func (n *entry) record() (store.Record, error) {
@@ -72,7 +73,7 @@ func (n *entry) record() (store.Record, error) {
 // entryOf reads a record back.
 func entryOf(r store.Record) (*entry, error) {
 	n := &entry{kind: r.Kind, path: r.Path, round: r.Round, at: r.At, fault: r.Fault, x: map[string]any{}}
-	v, err := decode(r.Body)
+	v, err := codec.Decode(r.Body)
 	if err != nil {
 		return nil, fmt.Errorf("reading record %s of %q: %w", r.Kind, r.Path, err)
 	}

@@ -2,6 +2,7 @@ package run
 
 import (
 	"container/list"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"math"
 	"strconv"
 	"sync"
@@ -38,7 +39,7 @@ func (l *limits) enter(x *exec, now time.Time) (release func(), refusal Answer) 
 		if err != nil {
 			return nil, problem(400, "invalid", title(400), "the limit of this route cannot be judged")
 		}
-		b, err := appendJSON(nil, v)
+		b, err := codec.Append(nil, v)
 		if err != nil {
 			return nil, problem(400, "invalid", title(400), "the limit of this route cannot be judged")
 		}

@@ -142,10 +142,10 @@ func (l *liveRuns) renew(x *exec) error {
 // claimLoop takes runs that are due, woken or ownerless. It looks when it is
 // kicked, never by polling: the store tells of commits, an alarm of due times.
 func (e *Engine) claimLoop() {
-	stop := e.store.OnWake(func() { e.loop.kick(); e.pub.kick() })
+	stop := e.store.OnWake(func() { e.loop.Kick(); e.pub.Kick() })
 	defer stop()
 	var alarm func()
-	for e.loop.next() {
+	for e.loop.Next() {
 		if alarm != nil {
 			alarm()
 			alarm = nil
@@ -153,13 +153,13 @@ func (e *Engine) claimLoop() {
 		e.claim()
 		if at, ok, err := e.store.NextDue(e.ctx); err == nil && ok {
 			if at.After(e.clock.Now()) {
-				alarm = e.clock.At(at, func() { e.loop.kick(); e.pub.kick() }) // a postponed outbox row may be due too
+				alarm = e.clock.At(at, func() { e.loop.Kick(); e.pub.Kick() }) // a postponed outbox row may be due too
 			} else if e.background.free() > 0 && !e.draining.Load() {
 				// Due but not claimed: somebody else's, or a lease about to end.
-				alarm = e.clock.At(e.clock.Now().Add(100*time.Millisecond), e.loop.kick)
+				alarm = e.clock.At(e.clock.Now().Add(100*time.Millisecond), e.loop.Kick)
 			}
 		}
-		e.loop.done()
+		e.loop.Done()
 	}
 	if alarm != nil {
 		alarm()
@@ -182,7 +182,7 @@ func (e *Engine) claim() {
 		for i := range rs {
 			e.background.ch <- struct{}{}
 			e.start(func() {
-				defer func() { e.background.leave(); e.loop.kick() }()
+				defer func() { e.background.leave(); e.loop.Kick() }()
 				e.resume(rs[i], ls[i])
 			})
 		}
@@ -195,9 +195,9 @@ func (e *Engine) claim() {
 // outboxLoop publishes what committed runs left to say, at least once.
 func (e *Engine) outboxLoop() {
 	var o outbox
-	for e.pub.next() {
+	for e.pub.Next() {
 		e.drainOutbox(&o)
-		e.pub.done()
+		e.pub.Done()
 	}
 	o.mu.Lock()
 	if o.alarm != nil {
@@ -265,7 +265,7 @@ func (e *Engine) drainOutbox(o *outbox) {
 	}
 	e.published(o, seqs...)
 	if len(rows) == outboxPage {
-		e.pub.kick()
+		e.pub.Kick()
 	}
 }
 
@@ -309,7 +309,7 @@ func (e *Engine) postpone(o *outbox, r store.OutboxRow, cause error) {
 		if err := e.store.Postpone(e.ctx, r.Seq, at); err != nil {
 			e.log.Error("postponing an outbox row", "error", err)
 		}
-		e.clock.At(at, e.pub.kick)
+		e.clock.At(at, e.pub.Kick)
 	}
 	o.mu.Lock()
 	delete(o.going, r.Seq)

@@ -191,7 +191,7 @@ func (e *Engine) goOn(ctx context.Context, pub string, ns ...*entry) error {
 	}
 	x.mem = remember(slices.Clone(x.log))
 	e.start(func() {
-		defer e.loop.kick()
+		defer e.loop.Kick()
 		x.drive()
 	})
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/dime-bus/dime/internal/schema"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -160,7 +161,7 @@ func (x *exec) keys(r Request, env *expression.Env) error {
 		if err != nil {
 			return err
 		}
-		b, err := appendJSON(nil, normalNumber(v))
+		b, err := codec.Append(nil, normalNumber(v))
 		if err != nil {
 			return err
 		}

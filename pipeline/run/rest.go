@@ -10,6 +10,7 @@ import (
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -76,7 +77,7 @@ func (x *exec) match(ctx context.Context, f *step.Frame, s *language.Step, path 
 		return nil, false, &errJournal{fmt.Errorf("looking for events: %w", err)}
 	}
 	for _, c := range cands {
-		v, err := decode(c.Body)
+		v, err := codec.Decode(c.Body)
 		if err != nil {
 			x.e.log.Error("reading a stored event", "type", c.Type, "error", err)
 			continue
@@ -134,7 +135,7 @@ func waitKey(s *language.Step, env *expression.Env) (string, bool, error) {
 		}
 		vals[i] = normalNumber(v)
 	}
-	b, err := appendJSON(nil, vals)
+	b, err := codec.Append(nil, vals)
 	return string(b), ok && len(vals) > 0, err
 }
 

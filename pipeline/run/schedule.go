@@ -151,7 +151,7 @@ func (e *Engine) fire(p *program, key string, tr language.Trigger, at time.Time)
 		if e.background.enter(e.ctx) != nil {
 			return
 		}
-		defer func() { e.background.leave(); e.loop.kick() }()
+		defer func() { e.background.leave(); e.loop.Kick() }()
 		stamp := at.UTC().Format(time.RFC3339)
 		err := e.runBackground(context.WithoutCancel(e.ctx), p, Request{Route: p.route.Name, Req: map[string]any{"at": stamp},
 			Trigger: string(tr.Kind), Key: "at:" + stamp, Caller: &identity.Caller{Kind: "timer", Subject: key}})

@@ -10,6 +10,7 @@ import (
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -356,7 +357,7 @@ func (x *exec) lifeEvent(s store.State, reason string) []store.Outbox {
 	default:
 		return nil
 	}
-	body, err := appendJSON(nil, map[string]any{"run": x.publicID(), "route": x.p.route.Name, "reason": reason})
+	body, err := codec.Append(nil, map[string]any{"run": x.publicID(), "route": x.p.route.Name, "reason": reason})
 	if err != nil {
 		return nil
 	}

@@ -33,6 +33,6 @@ func (e *Engine) trigger(ctx context.Context, r Request) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { e.background.leave(); e.loop.kick() }()
+	defer func() { e.background.leave(); e.loop.Kick() }()
 	return e.runBackground(ctx, p, r)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -189,7 +190,7 @@ func (x *exec) undoOne(c *collector, a *armed) (step.Outcome, error) {
 
 // unsay publishes the opposite of what was said (semantics 7.6).
 func (x *exec) unsay(a *armed, u *language.Undo, args map[string]any) (step.Outcome, error) {
-	body, err := appendJSON(nil, args)
+	body, err := codec.Append(nil, args)
 	if err != nil {
 		return step.Outcome{}, err
 	}

@@ -1,4 +1,5 @@
-package run
+// Package codec writes and reads the values of journal records.
+package codec
 
 import (
 	"encoding/base64"
@@ -13,10 +14,10 @@ import (
 	"github.com/dime-bus/dime/internal/schema"
 )
 
-// appendJSON writes a value as JSON with sorted keys. It differs from
+// Append writes a value as JSON with sorted keys. It differs from
 // schema.Canonical in one point: a float64 without fraction keeps its ".0", so
 // that what a resumed run reads has the types that the live run had.
-func appendJSON(b []byte, v any) ([]byte, error) {
+func Append(b []byte, v any) ([]byte, error) {
 	switch x := v.(type) {
 	case nil:
 		return append(b, "null"...), nil
@@ -51,7 +52,7 @@ func appendJSON(b []byte, v any) ([]byte, error) {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			if b, err = appendJSON(b, e); err != nil {
+			if b, err = Append(b, e); err != nil {
 				return nil, err
 			}
 		}
@@ -61,7 +62,7 @@ func appendJSON(b []byte, v any) ([]byte, error) {
 		for i := range x {
 			l[i] = x[i]
 		}
-		return appendJSON(b, l)
+		return Append(b, l)
 	case map[string]any:
 		b = append(b, '{')
 		var err error
@@ -73,7 +74,7 @@ func appendJSON(b []byte, v any) ([]byte, error) {
 				return nil, err
 			}
 			b = append(b, ':')
-			if b, err = appendJSON(b, x[k]); err != nil {
+			if b, err = Append(b, x[k]); err != nil {
 				return nil, err
 			}
 		}
@@ -97,25 +98,10 @@ func appendString(b []byte, s string) ([]byte, error) {
 	return append(b, '"'), nil
 }
 
-// decode reads what appendJSON wrote.
-func decode(b []byte) (any, error) {
+// Decode reads what Append wrote; nothing is nil.
+func Decode(b []byte) (any, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
 	return schema.DecodeJSON(b)
-}
-
-func millis(t time.Time) int {
-	if t.IsZero() {
-		return 0
-	}
-	return int(t.UnixMilli())
-}
-
-func instant(v any) time.Time {
-	n, _ := v.(int)
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(int64(n)).UTC()
 }

@@ -1,4 +1,4 @@
-package run
+package codec
 
 import (
 	"testing"
@@ -17,11 +17,11 @@ func FuzzCodec(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out, err := appendJSON(nil, v)
+		out, err := Append(nil, v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := decode(out)
+		back, err := Decode(out)
 		if err != nil {
 			t.Fatalf("%s: %v", out, err)
 		}
