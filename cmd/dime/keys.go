@@ -1,15 +1,63 @@
 package main
 
 import (
-	"net/http"
-	"time"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dime-bus/dime/config"
 )
 
-// keysClient reads key sets: it follows no redirect and no proxy of the
-// environment, so that the keys come from where the configuration says.
-func keysClient() *http.Client {
-	return &http.Client{
-		Transport:     &http.Transport{TLSHandshakeTimeout: 5 * time.Second, ResponseHeaderTimeout: 5 * time.Second, IdleConnTimeout: time.Minute},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+const masterKeySize = 32
+
+// masterKey is the key that wraps all others: the configured secret, else a file
+// beside the data folder (never in it, so that a copy of the data is not also a
+// copy of its key), made on first use.
+func masterKey(cfg config.Config, log *slog.Logger) ([]byte, error) {
+	if cfg.MasterKey.Set() {
+		v, err := cfg.MasterKey.Resolve()
+		if err != nil {
+			return nil, fmt.Errorf("reading the master key: %w", err)
+		}
+		return decodeKey(v)
 	}
+	data, err := filepath.Abs(cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	file := data + ".master-key"
+	b, err := os.ReadFile(file)
+	if err == nil {
+		return decodeKey(string(b))
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the master key: %w", err)
+	}
+	key := make([]byte, masterKeySize)
+	if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("making a master key: %w", err)
+	}
+	if err := writeWhole(file, []byte(base64.StdEncoding.EncodeToString(key)+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	level := slog.LevelInfo
+	if cfg.City.Mode == "off" {
+		level = slog.LevelWarn
+	}
+	log.Log(nil, level, "made a master key: without it the data can't be read; back it up apart from the data, or name another with --master-key", "file", file)
+	return key, nil
+}
+
+func decodeKey(s string) ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
+	if err != nil || len(key) < masterKeySize {
+		return nil, fmt.Errorf("the master key must be at least %d random bytes in base64; make one with: head -c 32 /dev/urandom | base64", masterKeySize)
+	}
+	return key, nil
 }
