@@ -52,7 +52,7 @@ chaos: build ## 200 kills; make chaos KILLS=1000 for more
 	$(GO) test -count=1 -v -timeout 2h ./test/kill -args -kills $(KILLS)
 
 soak: build ## kills and load for an hour; make soak SOAK=12h for longer
-	$(GO) test -count=1 -v -timeout 0 ./test/kill -args -soak $(SOAK)
+	$(GO) test -count=1 -v -timeout 0 ./test/kill -run 'TestKill$$' -args -soak $(SOAK)
 
 fuzz: need ## every fuzz target, FUZZTIME each
 	@./.ci/fuzz $(FUZZTIME)

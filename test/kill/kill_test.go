@@ -20,6 +20,7 @@ import (
 var (
 	killsFlag = flag.Int("kills", 40, "how often the bus is killed")
 	binFlag   = flag.String("dime", filepath.Join("..", "..", "bin", "dime"), "the binary under test")
+	soakFlag  = flag.Duration("soak", 0, "kill at random moments for so long instead of -kills times")
 	seedFlag  = flag.Uint64("seed", 0, "seed of the moments; 0 takes one from the clock and prints it")
 )
 
@@ -39,6 +40,14 @@ type plan struct {
 
 func plans(n int, rnd *rand.Rand) []plan {
 	var ps []plan
+	for left := *soakFlag; left > 0; {
+		p := plan{after: time.Duration(1+rnd.IntN(20)) * time.Second}
+		ps = append(ps, p)
+		left -= p.after
+	}
+	if len(ps) > 0 {
+		return ps
+	}
 	for i := range n {
 		// Three in each kind, before and after its commit in turn; what is left comes
 		// from outside at any moment.
@@ -241,7 +250,7 @@ func TestKill(t *testing.T) {
 	r.settle(l)
 	r.complain(r.judge(l))
 	defer r.stopBus()
-	if *killsFlag >= 3*len(kinds()) {
+	if *soakFlag == 0 && *killsFlag >= 3*len(kinds()) {
 		for _, k := range kinds() {
 			if hits[k] < 3 {
 				t.Errorf("only %d kills hit %s records, 3 are wanted", hits[k], k)
