@@ -67,15 +67,10 @@ func (c *content) loadFor(prev *language.City, r reach) loaded {
 }
 
 func (c *content) loadOnce(prev *language.City, r reach) loaded {
-	schemas, _ := schema.Load(c, "schemas") // its problems come again from language.Load
-	cs, problems := all.Build(c, all.Deps{Client: r.client, Schemas: schemas, City: r.city})
-	descriptions := map[string]connectors.Description{}
-	for name, k := range cs {
-		descriptions[name] = k.Describe()
-	}
+	b := c.connectors(r.client, r.city)
 	var city *language.City
 	var ps []yamldoc.Problem
-	o := language.Options{Connectors: descriptions, Yields: c.shipped, Within: r.within, Patience: r.patience}
+	o := language.Options{Connectors: b.descriptions, Yields: c.shipped, Within: r.within, Patience: r.patience}
 	if prev != nil {
 		city, ps = language.Reload(prev, c, o)
 	} else {

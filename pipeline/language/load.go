@@ -27,6 +27,11 @@ type Options struct {
 	// 24 h (semantics 3, 4.1). They are the same for every load of a process.
 	Within, Patience time.Duration
 
+	// Yields says of a route file that, where it and another have one name or one
+	// path, it is the wrong one: what the binary ships yields to the city's own.
+	// nil: the later by name is the wrong one.
+	Yields func(file string) bool
+
 	// For Recompile only. City lends what is read live (cfg) and what a started
 	// route takes; nil checks neither. Version fetches the source of a called
 	// route by its digest; nil refuses a version that calls routes.
@@ -94,6 +99,7 @@ type loader struct {
 	city       *City
 	prev       *City
 	zone       *time.Location
+	yields     func(string) bool
 	within     time.Duration
 	patience   time.Duration
 	connectors map[string]connectors.Description
@@ -151,7 +157,7 @@ func newLoader(o Options) *loader {
 		zone, _ = time.LoadLocation("Europe/Rome") // embedded by time/tzdata
 	}
 	l := &loader{
-		zone: zone, within: cmp.Or(o.Within, 10*time.Second), patience: cmp.Or(o.Patience, 24*time.Hour), connectors: o.Connectors, ops: map[string]*connectors.Operation{},
+		zone: zone, yields: o.Yields, within: cmp.Or(o.Within, 10*time.Second), patience: cmp.Or(o.Patience, 24*time.Hour), connectors: o.Connectors, ops: map[string]*connectors.Operation{},
 		files: map[string][]byte{}, byFile: map[string]*head{}, heads: map[string]*head{},
 		events: map[string]*EventType{}, purposes: map[string]*Purpose{}, messages: map[string]map[string]string{},
 	}
@@ -161,6 +167,9 @@ func newLoader(o Options) *loader {
 		}
 	}
 	l.opNames = sortedKeys(l.ops)
+	if l.yields == nil {
+		l.yields = func(string) bool { return false }
+	}
 	l.city = &City{
 		Routes: map[string]*Route{}, Connectors: o.Connectors, Zone: zone, Files: map[string]string{},
 		memo: &memo{byFile: map[string]*head{}},
@@ -293,7 +302,7 @@ func (l *loader) content(fsys fs.FS) {
 
 // readRoutes parses the route files that changed and the heads of all.
 func (l *loader) readRoutes() {
-	for _, file := range sortedKeys(l.files) {
+	for _, file := range l.ownFirst(sortedKeys(l.files), func(f string) string { return f }) {
 		if !strings.HasPrefix(file, routesDir+"/") {
 			continue
 		}
@@ -311,6 +320,21 @@ func (l *loader) readRoutes() {
 		}
 		l.heads[h.name] = h
 	}
+}
+
+// ownFirst moves what yields behind the rest, so that of two it is the second.
+func (l *loader) ownFirst(names []string, file func(string) string) []string {
+	slices.SortStableFunc(names, func(a, b string) int {
+		ya, yb := l.yields(file(a)), l.yields(file(b))
+		switch {
+		case ya == yb:
+			return 0
+		case ya:
+			return 1
+		}
+		return -1
+	})
+	return names
 }
 
 func (h *head) nameNode() *yamldoc.Node {

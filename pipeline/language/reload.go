@@ -87,7 +87,7 @@ func (l *loader) sharedPaths() {
 	}
 	exact := map[string]place{}
 	buckets := map[string][]place{}
-	for _, name := range sortedKeys(l.heads) {
+	for _, name := range l.ownFirst(sortedKeys(l.heads), func(n string) string { return l.heads[n].file }) {
 		h := l.heads[name]
 		if h.route == nil {
 			continue
