@@ -5,10 +5,12 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/internal/yamldoc"
 	"github.com/dime-bus/dime/pipeline/routetest"
 )
@@ -93,7 +95,8 @@ Exit code 1 if anything but warnings was found.`,
 				return usageError{err}
 			}
 			loaded := c.load()
-			problems := yamldoc.Sort(append(loaded.problems, routetest.Check(c, loaded.city)...))
+			_, settings := config.Load(c, func(string) (string, bool) { return "", false }, nil)
+			problems := yamldoc.Sort(slices.Concat(loaded.problems, routetest.Check(c, loaded.city), settings))
 			views := []problemView{}
 			errors := 0
 			for _, p := range problems {

@@ -341,7 +341,7 @@ func (c *compiler) want(node ast.Node, v value, want *schema.Type) {
 		return
 	}
 	for _, m := range schema.Assignable(v.t, want) {
-		at := c.at(c.inLiteral(node, m.Path))
+		at := c.at(c.blamed(node, m, want))
 		switch m.Rule {
 		case "nil":
 			if m.Path == "" {
@@ -362,29 +362,6 @@ func boolHint(v value) string {
 		return fmt.Sprintf("; compare it: %s == %q", v.path, "...")
 	}
 	return ""
-}
-
-// inLiteral finds the part of a map literal that a dotted path names.
-func (c *compiler) inLiteral(node ast.Node, path string) ast.Node {
-	for path != "" {
-		m, ok := node.(*ast.MapNode)
-		if !ok {
-			break
-		}
-		name, rest, _ := strings.Cut(path, ".")
-		found := false
-		for _, p := range m.Pairs {
-			pair, _ := p.(*ast.PairNode)
-			if key, ok := pair.Key.(*ast.StringNode); ok && key.Value == name {
-				node, path, found = pair.Value, rest, true
-				break
-			}
-		}
-		if !found {
-			break
-		}
-	}
-	return node
 }
 
 // plainly makes instants and periods strings, which is all that a journal, a

@@ -61,6 +61,7 @@ func assign(from, to *Type, path string, depth int, out *[]Mismatch) {
 		}
 	default:
 		assignEnum(from, to, add)
+		assignLimits(from, to, add)
 		if to.Format == "cents" && from.Kind == Number {
 			add("type", "must be integer cents, not a number with a fraction")
 		}
@@ -95,6 +96,19 @@ func assignEnum(from, to *Type, add func(rule, format string, args ...any)) {
 				hint = DidYouMean(s, words(to.Enum))
 			}
 			add("enum", "%s is not a legal value: it takes %s%s", show(v), oneOf(to.Enum), hint)
+			return
+		}
+	}
+}
+
+// assignLimits holds literals to pattern, bounds and format.
+func assignLimits(from, to *Type, add func(rule, format string, args ...any)) {
+	if !from.Literal || to.Limits == nil || to.Enum != nil {
+		return
+	}
+	for _, v := range from.Enum {
+		if msg := to.Limits.against(v); msg != "" {
+			add("type", "%s does not fit: %s", show(v), msg)
 			return
 		}
 	}
@@ -212,6 +226,9 @@ func union(a, b *Type, depth int) (*Type, bool) {
 	c.Nullable = a.Nullable || b.Nullable
 	c.Optional = a.Optional || b.Optional
 	c.Personal = a.Personal || b.Personal
+	if a.Limits != b.Limits {
+		c.Limits = nil
+	}
 	if a.Title != b.Title {
 		c.Title = ""
 	}

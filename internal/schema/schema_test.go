@@ -172,7 +172,12 @@ func TestLoad(t *testing.T) {
 		"schemas/bad/ref.json":        {Data: []byte("{\n  \"properties\": {\n    \"è\": {\"$ref\": \"persn\"}}}")},
 		"schemas/bad/pointer.json":    {Data: []byte(`{"$ref": "#/$defs/x"}`)},
 		"schemas/bad/regexp.json":     {Data: []byte(`{"pattern": "(?=a)"}`)},
-		"schemas/warn.json":           {Data: []byte("{\"requried\": [\"a\"], \"x-own\": 1}")},
+		"schemas/warn.json":           {Data: []byte("{\"vendor\": [\"a\"], \"x-own\": 1}")},
+		"schemas/bad/keyword.json":    {Data: []byte("{\"requried\": [\"a\"]}")},
+		"schemas/bad/format.json":     {Data: []byte("{\"type\": \"integer\", \"format\": \"cent\"}")},
+		"schemas/bad/required.json":   {Data: []byte("{\"additionalProperties\": false, \"required\": [\"nmae\"], \"properties\": {\"name\": {}}}")},
+		"schemas/bad/enum.json":       {Data: []byte("{\"type\": \"integer\", \"enum\": [1, \"2\"]}")},
+		"schemas/bad/default.json":    {Data: []byte("{\"type\": \"integer\", \"default\": \"2\"}")},
 		"schemas/readme.md":           {Data: []byte("no schema")},
 	}
 	set, problems := Load(fsys, "schemas")
@@ -181,12 +186,17 @@ func TestLoad(t *testing.T) {
 		got = append(got, p.String())
 	}
 	want := []string{
+		`schemas/bad/default.json:1:32: ` + "`default`" + ` is a string, and ` + "`type`" + ` says integer [schema]`,
+		`schemas/bad/enum.json:1:33: the value is a string, and ` + "`type`" + ` says integer: it can never be sent [schema]`,
+		`schemas/bad/format.json:1:31: "cent" is no format that is known, and checks nothing; did you mean "cents"? [schema]`,
+		`schemas/bad/keyword.json:1:2: "requried" is no keyword of JSON Schema and checks nothing; did you mean "required"? [schema]`,
 		`schemas/bad/pointer.json:1:10: resolving #/$defs/x: there is no "$defs" [schema]`,
 		`schemas/bad/ref.json:3:19: "persn" is no schema; did you mean "person"? [ref]`,
 		`schemas/bad/regexp.json:1:13: must be a valid regex [schema]`,
+		`schemas/bad/required.json:1:46: "nmae" is required, and ` + "`properties`" + ` has no such property; did you mean "name"? [schema]`,
 		`schemas/bad/syntax.json:3:3: the key stands twice in one object [syntax]`,
 		`schemas/bad/type.json:3:19: must be "array", "boolean", "integer", "null", "number", "object" or "string"; did you mean "string"? [schema]`,
-		`schemas/warn.json:1:2: "requried" is no keyword of JSON Schema and checks nothing; did you mean "required"? [schema]`,
+		`schemas/warn.json:1:2: "vendor" is no keyword of JSON Schema and checks nothing [schema]`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

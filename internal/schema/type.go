@@ -32,6 +32,7 @@ type Type struct {
 	Strict   bool              // Object: additionalProperties is false, so a value with others is refused
 	Extra    *Type             // Object: type of further properties; nil with Open means Any
 	Items    *Type             // Array: type of each element; nil means Any; Kind Null without Nullable: surely empty
+	Limits   *Limits           // String, Int, Number: pattern, bounds and format that a literal is held to; nil if none
 	Format   string            // "cents", "date", "date-time", "uri", ...
 	Personal bool              // x-personal: true on this value or on the object that holds it
 	Title    string            // for messages: the schema's or operation's name

@@ -173,6 +173,7 @@ func (b *builder) own(m map[string]any) *Type {
 		t.Kind = implied(m)
 	}
 	t.Format, _ = m["format"].(string)
+	t.Limits = limitsOf(m, t.Kind)
 	b.enum(t, m)
 	switch t.Kind {
 	case Object:
@@ -327,6 +328,9 @@ func both(a, b *Type) *Type {
 	// without a kind of its own has no say.
 	t.Nullable = (a.Nullable || a.Kind == Any) && (b.Nullable || b.Kind == Any)
 	t.Personal = a.Personal || b.Personal
+	if t.Limits == nil {
+		t.Limits = b.Limits
+	}
 	if t.Format == "" {
 		t.Format = b.Format
 	}

@@ -36,7 +36,7 @@ func TestTraps(t *testing.T) {
 		{"comment cuts a condition", "allow: any(l, # == 3)\n", []string{"1:8 ` #` begins a comment"}},
 		{"two traps, both told", "a: =c ? a : b\nb: =l ? c : d\n", []string{"1:4 write `if c", "2:4 write `if c"}},
 		{"not UTF-8", "a: \xff\n", []string{"1:1 not UTF-8"}},
-		{"unclosed", "a: {b: 1\nc: 2\n", []string{"2:1 YAML can't be read"}},
+		{"unclosed", "a: {b: 1\nc: 2\n", []string{"1:4 the `{` that opens here is never closed"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n, ps := Parse("f.yaml", []byte(tt.src))

@@ -212,6 +212,9 @@ func (c *compiler) event(n *yamldoc.Node, name string) *EventType {
 		return nil
 	}
 	e := c.l.events[name]
+	if e == nil && c.l.files[schemasDir+"/events/"+name+".json"] != nil {
+		return nil // its own problems are reported with the file
+	}
 	if e == nil {
 		c.add(n, "event", "there is no event type %q: schemas/events/%s.json does not exist%s", name, name, schema.DidYouMean(name, sortedKeys(c.l.events)))
 		return nil
