@@ -63,7 +63,8 @@ func (s *cityServer) serve(failed chan<- error) {
 
 func (s *cityServer) close() error {
 	// Emulators that hang on purpose would hold a graceful end up for ever.
-	return errors.Join(ignoreClosed(s.l)(), s.http.Close(), s.city.Close())
+	// The server closes the listener that it serves; one never served is closed here.
+	return errors.Join(s.http.Close(), ignoreClosed(s.l)(), s.city.Close())
 }
 
 func newCity() *cobra.Command {
