@@ -96,8 +96,8 @@ func (l *loader) schema(name string) *Schema {
 		l.problem(file, text, se.Offset, "syntax", "%s", se.Message)
 		return nil
 	}
+	l.keywords(file, text, doc, "") // refuses the city, but what reads the schema is judged by it all the same
 	before := len(l.problems)
-	l.keywords(file, text, doc, "")
 	b := &bundler{l: l, root: name, orders: o, defs: map[string]any{}}
 	b.rewrite(name, doc, "", false)
 	for len(b.wanted) > 0 {

@@ -201,7 +201,7 @@ func TestLoad(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"common/address", "events/a.b", "person", "warn"}, set.Names()); diff != "" {
+	if diff := cmp.Diff([]string{"bad/default", "bad/enum", "bad/format", "bad/keyword", "bad/required", "common/address", "events/a.b", "person", "warn"}, set.Names()); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
 	p := set.Get("person")

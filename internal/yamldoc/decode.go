@@ -205,45 +205,6 @@ func UnknownField(key string, known []string) string {
 	return fmt.Sprintf("unknown field %q; known are %s", key, strings.Join(known, ", "))
 }
 
-// Suggest returns the candidate nearest to word if it is near enough to be a
-// slip of the pen, else "".
-func Suggest(word string, candidates []string) string {
-	best, bestD := "", len([]rune(word))/3+2
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < bestD {
-			best, bestD = c, d
-		}
-	}
-	return best
-}
-
-// distance counts insertions, deletions, replacements and swaps of neighbours.
-func distance(a, b string) int {
-	x, y := []rune(a), []rune(b)
-	if len(x) > 64 || len(y) > 64 {
-		return 64
-	}
-	prev2, prev, cur := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(x); i++ {
-		cur[0] = i
-		for j := 1; j <= len(y); j++ {
-			cost := 1
-			if x[i-1] == y[j-1] {
-				cost = 0
-			}
-			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
-			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
-				cur[j] = min(cur[j], prev2[j-2]+1)
-			}
-		}
-		prev2, prev, cur = prev, cur, prev2
-	}
-	return prev[len(y)]
-}
-
 // Marshal writes plain values as YAML with two spaces of indentation and sorted keys.
 func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer

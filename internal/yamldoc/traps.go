@@ -141,11 +141,17 @@ func nearby(lines []string, line, col int, msg string) (int, int, string) {
 			return l, len([]rune(m[1]+m[2])) + 1, fmt.Sprintf("the `%c` that opens here is never closed", m[3][0])
 		}
 	}
-	if line < len(lines) && strings.Contains(msg, "mapping value is not allowed") {
-		next := lines[line]
-		indent := len(next) - len(strings.TrimLeft(next, " "))
-		if m := keyed.FindStringSubmatch(lines[line-1]); m != nil && m[3] != "" && indent > len(dashes.FindString(lines[line-1])) {
-			return line + 1, indent + 1, "this line is indented deeper than the one before it, which has its value already: let both begin in one column"
+	if strings.Contains(msg, "value is not allowed in this context") {
+		// The reader names the deeper line or the one before it.
+		for _, l := range []int{line, line + 1} {
+			if l < 2 || l > len(lines) {
+				continue
+			}
+			indent := len(lines[l-1]) - len(strings.TrimLeft(lines[l-1], " "))
+			m := keyed.FindStringSubmatch(lines[l-2])
+			if m != nil && cutComment(m[3]) != "" && indent > len(dashes.FindString(lines[l-2])) {
+				return l, indent + 1, "this line is indented deeper than the one before it, which has its value already: let both begin in one column"
+			}
 		}
 	}
 	return line, col, msg

@@ -1,6 +1,7 @@
 package language
 
 import (
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -20,6 +21,10 @@ func (c *compiler) operation(n *yamldoc.Node) (*connectors.Operation, string) {
 	op := c.l.ops[name]
 	if op == nil {
 		conn, _, _ := strings.Cut(name, ".")
+		if c.l.connectors[conn].Name == "" && c.l.hasFile("config/connectors/"+conn+".yaml") {
+			c.h.badReq = true // the connector is refused, and told with its file: so is what calls it
+			return nil, name
+		}
 		if _, ok := c.l.connectors[conn]; !ok && schema.Suggest(name, c.l.operationNames()) == "" {
 			c.add(n, "operation", "there is no connector %q%s", conn, schema.DidYouMean(conn, sortedKeys(c.l.connectors)))
 		} else {
@@ -29,6 +34,14 @@ func (c *compiler) operation(n *yamldoc.Node) (*connectors.Operation, string) {
 	}
 	c.deps.ops[name] = op
 	return op, name
+}
+
+func (l *loader) hasFile(name string) bool {
+	if l.fsys == nil {
+		return false
+	}
+	_, err := fs.Stat(l.fsys, name)
+	return err == nil
 }
 
 // with compiles the arguments of an operation, a route or an event. takes is nil

@@ -112,6 +112,7 @@ type loader struct {
 	messages   map[string]map[string]string
 	cfgType    *schema.Type
 	files      map[string][]byte
+	fsys       fs.FS // nil in Recompile
 	byFile     map[string]*head
 	heads      map[string]*head // by route name
 	stack      []string         // routes being compiled, for circles
@@ -253,6 +254,7 @@ func (l *loader) walk(fsys fs.FS, dir string, pick func(file string) bool) []str
 
 // content reads all files and checks those that are not routes.
 func (l *loader) content(fsys fs.FS) {
+	l.fsys = fsys
 	for _, f := range []string{dimeFile, cfgFile, purposesFile, messagesFile} {
 		l.read(fsys, f)
 	}
