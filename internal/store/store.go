@@ -167,7 +167,7 @@ var (
 	ErrErased = errors.New("the person's key was destroyed")
 	// ErrClosed: the store was closed (or, in a test, its process "crashed").
 	ErrClosed = errors.New("the store is closed")
-	// ErrTooLarge: a value above 8 MiB, or a run of more than 100,000 commits
+	// ErrTooLarge: a value above 8 MiB, or a run of more than 400,000 commits
 	// (semantics 6.3).
 	ErrTooLarge = errors.New("larger than the journal takes")
 	// ErrNoBlob and ErrNoVersion: nothing is stored under that digest.

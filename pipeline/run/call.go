@@ -220,6 +220,9 @@ func normal(op *connectors.Operation, err error, late bool) *fault.Error {
 
 // contract checks an answer against the output schema (semantics 3.5).
 func (x *exec) contract(t *trip, v any) *fault.Error {
+	if flt := step.Fitting(v, "the answer of "+t.full); flt != nil {
+		return &fault.Error{Kind: fault.Contract, Sent: true, Detail: flt.Detail}
+	}
 	if t.op.Out == nil {
 		return nil
 	}
@@ -288,7 +291,11 @@ func (x *exec) safeCall(ctx context.Context, s *language.Step, path string, args
 		x.lines(path, t, args, flt)
 		return failing(flt), nil
 	}
-	x.Note(step.Note{Path: path, Value: v, HasValue: true, In: args, Attempts: t.n, Took: t.took})
+	in := any(args)
+	if step.Fitting([]any{v, args}, "") != nil {
+		in = nil // both in one record are too much; the timeline can do without them
+	}
+	x.Note(step.Note{Path: path, Value: v, HasValue: true, In: in, Attempts: t.n, Took: t.took})
 	return step.Outcome{Value: v}, nil
 }
 

@@ -20,6 +20,9 @@ import (
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
+// maxRecords of a run (semantics 6.3); its undo may write beyond them.
+const maxRecords = 100_000
+
 // program is a route ready to run.
 type program struct {
 	route *language.Route
@@ -107,6 +110,8 @@ type exec struct {
 	reason    string
 	answered  bool
 	held      *Answer // a reply that rides with the end
+	left      bool    // it is at work no more
+	acted     bool    // the person's cancel has begun
 	taken     map[int64]bool
 
 	commitMu sync.Mutex
@@ -257,8 +262,14 @@ func (x *exec) Between(ctx context.Context) error {
 	if x.fenced.Load() {
 		return store.ErrFenced
 	}
-	if x.act.Load() != nil {
+	if x.act.Load() != nil && !x.passed.Load() { // behind a commit a run only goes forward (7.7)
 		return errCancelled
+	}
+	x.mu.Lock()
+	n := len(x.log)
+	x.mu.Unlock()
+	if n >= maxRecords {
+		return errLong
 	}
 	if x.ctx.Err() != nil {
 		return x.gone()
@@ -394,7 +405,7 @@ func (x *exec) walk() (out step.Outcome, err error) {
 // drive walks and settles; it is the body of a run's goroutine.
 func (x *exec) drive() {
 	defer x.cancel(nil)
-	defer x.e.live.drop(x)
+	defer x.leave()
 	if x.mem != nil && x.mem.undoing != "" {
 		x.settleErr(x.undoAll())
 		return
@@ -406,15 +417,50 @@ func (x *exec) drive() {
 		}
 	}
 	out, err := x.walk()
-	if errors.Is(err, errCancelled) {
-		err = x.cancelled()
-		x.settleErr(err)
+	if errors.Is(err, errLong) {
+		out, err = failing(fault.New(fault.Internal, "a run has at most %d records (semantics 6.3): start other routes for parts of it", maxRecords)), nil
+	}
+	if errors.Is(err, errCancelled) || err == nil && out.Kind == step.Rest && x.act.Load() != nil && !x.passed.Load() {
+		x.settleErr(x.cancelled())
 		return
 	}
 	if err == nil {
 		err = x.settle(out)
 	}
 	x.settleErr(err)
+}
+
+// leave lets go of a run. A person's cancel that came behind its last look takes
+// effect on the run at rest.
+func (x *exec) leave() {
+	x.e.live.drop(x)
+	x.mu.Lock()
+	x.left = true
+	n, state := x.act.Load(), x.state
+	x.mu.Unlock()
+	if n == nil || x.acted || state != store.Waiting && state != store.Parked {
+		return
+	}
+	x.e.start(func() {
+		y, release, err := x.e.hold(x.e.ctx, x.publicID(), false)
+		if err == nil {
+			defer release()
+			_, err = y.cancelNow(n)
+		}
+		if err != nil {
+			x.e.log.Warn("cancelling a run that had come to rest", "run", x.publicID(), "error", err)
+		}
+	})
+}
+
+// ask leaves a person's cancel with a run at work; false if it has come to rest.
+func (x *exec) ask(n *entry) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.left {
+		x.act.Store(n)
+	}
+	return !x.left
 }
 
 // settleErr handles control errors.
@@ -436,7 +482,10 @@ func (x *exec) settleErr(err error) {
 		}
 	case errors.Is(err, store.ErrFenced):
 		x.e.log.Warn("dropping a run that another worker owns", "run", x.publicID(), "route", x.p.route.Name)
+	case errors.Is(err, store.ErrTooLarge):
+		x.tooLarge(err)
 	case errors.As(err, &broken):
+		x.reclaim()
 		x.e.log.Error("journal", "run", x.publicID(), "route", x.p.route.Name, "error", err)
 		a := problem(503, string(fault.Unavailable), "The journal cannot be written now", "").with("Retry-After", "5")
 		if x.isDurable() {
@@ -444,8 +493,40 @@ func (x *exec) settleErr(err error) {
 		}
 		x.respond(a)
 	default:
+		x.reclaim()
 		x.e.log.Error("run", "run", x.publicID(), "route", x.p.route.Name, "error", err)
 		x.respond(problem(500, string(fault.Internal), "Internal error", ""))
+	}
+}
+
+// reclaim has a durable run that was dropped from memory looked for when its
+// lease is over: nothing else may happen in the city that wakes the claim loop.
+func (x *exec) reclaim() {
+	x.mu.Lock()
+	durable, until := x.durable, x.lease.Until
+	x.mu.Unlock()
+	if durable {
+		x.e.clock.At(until, x.e.loop.Kick)
+	}
+}
+
+// tooLarge is for what no bound before the journal caught (semantics 6.3): to try
+// again would fail again, so a durable run parks behind its last good commit.
+func (x *exec) tooLarge(err error) {
+	x.e.log.Error("a run does not fit the journal", "run", x.publicID(), "route", x.p.route.Name, "error", err)
+	if !x.isDurable() {
+		x.respond(problem(413, "too-large", "The request is too large", "").of(x.publicID()))
+		return
+	}
+	x.mu.Lock()
+	x.log = x.log[:x.committed:x.committed]
+	x.mu.Unlock()
+	v := verdict{state: store.Parked, reason: "too-large", flt: &fault.Error{Kind: fault.Internal, Detail: err.Error()},
+		answer: x.e.parkedAnswer(x.publicID())}
+	if err := x.end(v); err != nil {
+		x.reclaim()
+		x.e.log.Error("parking a run", "run", x.publicID(), "error", err)
+		x.respond(x.e.lateAnswer(x.publicID()))
 	}
 }
 

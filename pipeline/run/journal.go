@@ -164,6 +164,7 @@ var (
 	errCancelled = errors.New("a person cancelled the run")
 	errQueued    = errors.New("an earlier run of the order key is alive")
 	errHandBack  = errors.New("the process drains")
+	errLong      = errors.New("the run has too many records")
 )
 
 // errJournal wraps a commit that failed: the run is dropped from memory, and

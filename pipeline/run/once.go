@@ -68,7 +68,7 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 	if !sameBody {
 		return keyReused()
 	}
-	pub := e.store.PublicID(id)
+	pub, anew := e.store.PublicID(id), false
 	w := e.answers.subscribe(id, x.deadline) // before the look: no answer is missed
 	r, rs, err := e.store.Load(ctx, id)
 	if err != nil {
@@ -97,6 +97,7 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 		e.answers.leave(id, w)
 		return Answer{Status: 204, Run: pub}.with("Idempotent-Replayed", "true")
 	case store.Failed:
+		anew = true
 		if err := e.restart(ctx, id, &entry{kind: store.Person, at: e.clock.Now(), x: map[string]any{"act": "restart", "as": "caller"}}); err != nil &&
 			!errors.Is(err, store.ErrFenced) {
 			e.answers.leave(id, w)
@@ -105,6 +106,9 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 		}
 	}
 	if a, ok := e.await(ctx, w); ok && a.dup == nil {
+		if anew {
+			return a.a
+		}
 		return a.a.with("Idempotent-Replayed", "true")
 	}
 	e.answers.leave(id, w)
@@ -142,6 +146,9 @@ func (e *Engine) restart(ctx context.Context, id store.RunID, n *entry) error {
 		return err
 	}
 	e.probe("after", false, n)
+	if r.State == store.Queued {
+		return nil // behind the living runs of its order key; its turn comes
+	}
 	e.start(func() { e.resume(r, l) })
 	return nil
 }

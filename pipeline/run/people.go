@@ -91,14 +91,25 @@ func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, erro
 		if x.passed.Load() {
 			return Report{}, passedCommit(pub)
 		}
-		x.act.Store(n)
-		return Report{Run: pub, State: string(store.Running), Note: "takes effect between two steps"}, nil
+		if x.ask(n) {
+			return Report{Run: pub, State: string(store.Running), Note: "takes effect between two steps"}, nil
+		}
 	}
 	x, release, err := e.hold(ctx, pub, a.DryRun)
 	if err != nil {
 		return Report{}, err
 	}
 	defer release()
+	if a.DryRun {
+		n = nil
+	}
+	return x.cancelNow(n)
+}
+
+// cancelNow cancels a run that this goroutine holds; without an act it only says
+// what that would do.
+func (x *exec) cancelNow(n *entry) (Report, error) {
+	pub := x.publicID()
 	switch {
 	case x.state.Ended():
 		return Report{}, fault.New(fault.Conflict, "run %s has ended: %s", pub, x.state)
@@ -112,8 +123,8 @@ func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, erro
 	if c.pass {
 		return Report{}, passedCommit(pub)
 	}
-	r := Report{Run: pub, State: string(store.Cancelled), DryRun: a.DryRun, Undo: paths(as)}
-	if a.DryRun {
+	r := Report{Run: pub, State: string(store.Cancelled), DryRun: n == nil, Undo: paths(as)}
+	if n == nil {
 		return r, nil
 	}
 	x.act.Store(n)
@@ -301,9 +312,12 @@ func (e *Engine) resolve(ctx context.Context, pub string, a Act) (Report, error)
 		if outcome, err = x.stated(path, m, a); err != nil {
 			return Report{}, err
 		}
-	case x.mem.undoing != "" && !m.undone:
+	case x.stuckAt(path) && !m.undone:
 		outcome = &entry{kind: store.UndoOutcome, path: path, round: m.round, at: e.clock.Now(), x: map[string]any{"resolved": true}}
-		r.State, r.Note = string(store.Undoing), "the undo of this step is left as it is"
+		r.Note = "the undo of this step is left as it is"
+		if x.mem.undoing != "" {
+			r.State = string(store.Undoing)
+		}
 	default:
 		return Report{}, fault.New(fault.Conflict, "step %q of run %s is not in doubt", path, pub)
 	}
@@ -311,6 +325,16 @@ func (e *Engine) resolve(ctx context.Context, pub string, a Act) (Report, error)
 		return r, nil
 	}
 	return r, e.goOn(ctx, pub, n, outcome)
+}
+
+// stuckAt says whether an undo waits for a person at a path: of the whole run, of
+// a block's failed item, or of a replay from a path.
+func (x *exec) stuckAt(path string) bool {
+	if x.mem.undoing != "" {
+		return true
+	}
+	e := x.mem.lastEnd
+	return e != nil && e.path == path && (e.flag("stuck") || e.str("reason") == "undoing")
 }
 
 // stated is a person's word on an effect in doubt: it happened, with its result,

@@ -58,13 +58,8 @@ func (x *exec) beginWait(f *step.Frame, s *language.Step, path string) (step.Out
 	n := &entry{kind: store.Rest, path: path, at: x.now(),
 		x: map[string]any{"why": "wait", "until": millis(until), "event": s.EventType, "key": key}}
 	if ok { // a nil on either side never matches
-		x.mu.Lock()
-		since := x.started
-		x.mu.Unlock()
-		if since.IsZero() {
-			since = x.began
-		}
-		n.wait = &store.Wait{Type: s.EventType, Shape: s.Shape, Key: key, Until: until, Since: since}
+		// Since the run began, which may be long before its first commit (5.2).
+		n.wait = &store.Wait{Type: s.EventType, Shape: s.Shape, Key: key, Until: until, Since: x.began}
 	}
 	x.add(n)
 	return step.Outcome{Kind: step.Rest, Wake: until}, nil

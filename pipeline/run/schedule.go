@@ -18,6 +18,42 @@ type timers struct {
 	stops []func()
 	gen   int
 	off   bool
+	going map[string]map[time.Time]bool // by route: the occurrences at work
+}
+
+// begin says whether nobody in this process is at work on an occurrence yet.
+func (t *timers) begin(key string, at time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.going == nil {
+		t.going = map[string]map[time.Time]bool{}
+	}
+	if t.going[key] == nil {
+		t.going[key] = map[time.Time]bool{}
+	}
+	if t.going[key][at] {
+		return false
+	}
+	t.going[key][at] = true
+	return true
+}
+
+func (t *timers) end(key string, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.going[key], at)
+}
+
+// latest says whether no later occurrence is at work.
+func (t *timers) latest(key string, at time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for o := range t.going[key] {
+		if o.After(at) {
+			return false
+		}
+	}
+	return true
 }
 
 func (t *timers) stop() {
@@ -67,6 +103,12 @@ func (e *Engine) schedule(cs *cityState) {
 				continue
 			}
 			at := next(now)
+			if !ok {
+				// From here on it is known what was missed, the first occurrence included.
+				if _, err := e.store.Fire(e.ctx, key, now); err != nil {
+					e.log.Error("scheduling", "route", name, "error", err)
+				}
+			}
 			if ok {
 				if missed := latest(next, last, now); !missed.IsZero() {
 					at = missed
@@ -136,27 +178,43 @@ func (e *Engine) arm(gen int, p *program, key string, tr language.Trigger, next 
 	}
 }
 
-// fire begins the run of one occurrence; one row per (route, instant) makes it
-// single across workers.
+// fire begins the run of one occurrence. The run comes first and the row that
+// says so after it: a crash or a full disk between them makes the occurrence a
+// missed one, and the instant, which is the run's once key, keeps it single.
 func (e *Engine) fire(p *program, key string, tr language.Trigger, at time.Time) {
-	mine, err := e.store.Fire(e.ctx, key, at)
-	if err != nil {
-		e.log.Error("firing", "route", key, "at", at, "error", err)
-		return
-	}
-	if !mine {
+	if !e.timers.begin(key, at) {
 		return
 	}
 	e.start(func() {
-		if e.background.enter(e.ctx) != nil {
-			return
-		}
-		defer func() { e.background.leave(); e.loop.Kick() }()
-		stamp := at.UTC().Format(time.RFC3339)
-		err := e.runBackground(context.WithoutCancel(e.ctx), p, Request{Route: p.route.Name, Req: map[string]any{"at": stamp},
-			Trigger: string(tr.Kind), Key: "at:" + stamp, Caller: &identity.Caller{Kind: "timer", Subject: key}})
-		if err != nil {
+		defer e.timers.end(key, at)
+		for n := 0; ; n++ {
+			err := e.fireOnce(p, key, tr, at)
+			if err == nil || e.ctx.Err() != nil {
+				return
+			}
 			e.log.Error("a scheduled run was not accepted", "route", key, "at", at, "error", err)
+			if clock.Sleep(e.ctx, e.clock, e.cfg.Ladder[min(n, len(e.cfg.Ladder)-1)]) != nil || !e.timers.latest(key, at) {
+				return // a later occurrence stands for this one (semantics 5.6)
+			}
 		}
 	})
+}
+
+func (e *Engine) fireOnce(p *program, key string, tr language.Trigger, at time.Time) error {
+	last, ok, err := e.store.LastFired(e.ctx, key)
+	if err != nil || ok && !last.Before(at) {
+		return err // another worker's, or an earlier life's
+	}
+	if err := e.background.enter(e.ctx); err != nil {
+		return err
+	}
+	defer func() { e.background.leave(); e.loop.Kick() }()
+	stamp := at.UTC().Format(time.RFC3339)
+	err = e.runBackground(context.WithoutCancel(e.ctx), p, Request{Route: p.route.Name, Req: map[string]any{"at": stamp},
+		Trigger: string(tr.Kind), Key: "at:" + stamp, Caller: &identity.Caller{Kind: "timer", Subject: key}})
+	if err != nil {
+		return err
+	}
+	_, err = e.store.Fire(e.ctx, key, at)
+	return err
 }

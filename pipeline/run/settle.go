@@ -234,7 +234,9 @@ func (x *exec) end(v verdict) error {
 	}
 	n := x.endEntry(v)
 	ns := []*entry{n}
-	if !x.replied() && v.answer.Status != 0 {
+	if v.state != store.Parked && !x.replied() && v.answer.Status != 0 {
+		// What a parked run says is a word on the way, not its reply: that comes when
+		// it ends, and is then kept for `once` and the run's URL (semantics 4.2).
 		ns = []*entry{x.replyEntry(v.answer), n}
 	}
 	state := v.state
@@ -391,6 +393,7 @@ func (x *exec) cancelled() error {
 	if x.passed.Load() {
 		return errors.New("cancelling: the run has passed a commit")
 	}
+	x.acted = true
 	x.add(act)
 	return x.end(verdict{state: store.Cancelled, reason: "cancelled by " + act.str("as"), undo: true,
 		answer: problem(409, "cancelled", "The request was cancelled", "").of(x.publicID())})

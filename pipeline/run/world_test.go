@@ -35,6 +35,8 @@ type world struct {
 	crash *crash.Store
 	cfg   Config
 
+	refuse func(op string, s store.State, rs []store.Record) error // a commit that the disk does not take
+
 	mu     sync.Mutex
 	script map[string][]any
 	called map[string]int
@@ -129,7 +131,7 @@ func (w *world) boot() {
 	w.t.Helper()
 	w.crash = crash.Wrap(w.disk, w.plan)
 	cfg := w.cfg
-	cfg.Store, cfg.Clock, cfg.Do = w.crash, w.clock, w.do
+	cfg.Store, cfg.Clock, cfg.Do = flaky{w.crash, w}, w.clock, w.do
 	cfg.BaseURL = func() string { return "https://city.test" }
 	cfg.Random = func() float64 { return 0 }
 	if w.cfg.Recompile != nil {

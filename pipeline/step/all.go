@@ -37,6 +37,9 @@ func (a all) run(ctx context.Context, f *Frame, path string, m *Memory) (Outcome
 		values[b.lanes[i].name] = b.lanes[i].value
 	}
 	if !f.Fx.Collecting() {
+		if flt := Fitting(values, "the value of "+path); flt != nil {
+			return failing(flt), nil
+		}
 		f.Fx.Note(Note{Path: path, Value: values, HasValue: true, Joined: true})
 	}
 	return Outcome{Value: values}, nil

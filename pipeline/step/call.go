@@ -50,6 +50,9 @@ func arguments(s *language.Step, f *Frame) (map[string]any, *fault.Error) {
 	if args == nil {
 		args = map[string]any{}
 	}
+	if flt := Fitting(args, "`with` of "+s.Path); flt != nil {
+		return nil, flt
+	}
 	if flt := Fits(s.Operation.In, args, "`with` of "+s.Path); flt != nil {
 		return nil, flt
 	}
@@ -97,12 +100,16 @@ func (c subroute) run(ctx context.Context, f *Frame, path string, m *Memory) (Ou
 		if flt := Fits(r.Req, v, "`with` of "+c.s.Path); flt != nil {
 			return failing(flt), nil
 		}
+		if flt := Fitting(v, "`with` of "+c.s.Path); flt != nil {
+			return failing(flt), nil
+		}
 		req = v
 	}
 	env := *f.Env
 	env.Vars = f.Fx.Vars(r, req)
 	g.Env = &env
 	g.Sub = &Sub{}
+	g.scope(req)
 	if m == nil {
 		if r.Allow != nil {
 			ok, err := truth(r.Allow, g.Env)

@@ -36,6 +36,9 @@ func (e each) run(ctx context.Context, f *Frame, path string, m *Memory) (Outcom
 		if len(list) > maxItems {
 			return failing(fault.New(fault.Internal, "%d items are more than an each takes (%d)", len(list), maxItems)), nil
 		}
+		if flt := Fitting(list, "the list of "+path); flt != nil {
+			return failing(flt), nil
+		}
 		f.Fx.Note(Note{Path: path, List: list, HasList: true})
 	}
 	b := block{s: e.s, path: path, parallel: max(1, e.s.Parallel), need: needed(e.s.Need, len(list)), memory: m}
@@ -62,6 +65,9 @@ func (e each) run(ctx context.Context, f *Frame, path string, m *Memory) (Outcom
 		values[i] = b.lanes[i].value
 	}
 	if !f.Fx.Collecting() {
+		if flt := Fitting(values, "the value of "+path); flt != nil {
+			return failing(flt), nil
+		}
 		f.Fx.Note(Note{Path: path, Value: values, HasValue: true, Joined: true})
 	}
 	return Outcome{Value: values}, nil

@@ -24,6 +24,9 @@ func (e emit) run(ctx context.Context, f *Frame, path string, m *Memory) (Outcom
 	if v == nil {
 		v = map[string]any{}
 	}
+	if flt := Fitting(v, "the event of "+path); flt != nil {
+		return failing(flt), nil
+	}
 	err = f.Fx.Emit(ctx, path, e.s.EventType, v)
 	if flt, ok := err.(*fault.Error); ok {
 		return failing(flt), nil

@@ -62,6 +62,11 @@ func (n *node) Run(ctx context.Context, f *Frame) (Outcome, error) {
 	case End:
 		return n.ended(ctx, f, path, out)
 	}
+	if s.As != "" || s.Word == language.SetW {
+		if flt := f.carry(out.Value); flt != nil {
+			return n.ended(ctx, f, path, failing(flt))
+		}
+	}
 	n.name(f, out.Value)
 	if s.Commit {
 		f.Fx.Passed(path)
@@ -124,6 +129,9 @@ func (n *node) apply(ctx context.Context, f *Frame, path string, o *language.Out
 		if err != nil {
 			return failing(fault.From(err)), nil
 		}
+		if flt := Fitting(v, "the value of `use` at "+path); flt != nil {
+			return n.broken(path, flt), nil
+		}
 		f.Fx.Note(Note{Path: path, Value: v, HasValue: true})
 		return Outcome{Value: v}, nil
 	case language.Skip:
@@ -144,6 +152,9 @@ func (n *node) apply(ctx context.Context, f *Frame, path string, o *language.Out
 			v, err := o.Value.Eval(f.Env)
 			if err != nil {
 				return n.broken(path, err), nil
+			}
+			if flt := Fitting(v, "the answer of "+path); flt != nil {
+				return n.broken(path, flt), nil
 			}
 			e.Body = v
 		}

@@ -25,6 +25,9 @@ func (r reply) run(ctx context.Context, f *Frame, path string, m *Memory) (Outco
 			return failing(fault.From(err)), nil
 		}
 	}
+	if flt := Fitting(v, "the answer of "+path); flt != nil {
+		return failing(flt), nil
+	}
 	if f.Sub != nil {
 		f.Sub.Replied, f.Sub.Value, f.Sub.Status = true, v, r.s.Status
 		f.Fx.Note(Note{Path: path, Value: v, HasValue: true, Case: r.s.Status, HasCase: true})

@@ -24,6 +24,9 @@ func (t set) run(_ context.Context, f *Frame, path string, m *Memory) (Outcome, 
 			}
 			vs[t.s.Sets[i].Name] = v
 		}
+		if flt := Fitting(vs, "the value of "+path); flt != nil {
+			return failing(flt), nil
+		}
 		f.Fx.Note(Note{Path: path, Value: vs, HasValue: true})
 	}
 	for i := range t.s.Sets {

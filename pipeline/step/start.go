@@ -22,6 +22,9 @@ func (t start) run(ctx context.Context, f *Frame, path string, m *Memory) (Outco
 	if v == nil {
 		v = map[string]any{}
 	}
+	if flt := Fitting(v, "the request of "+path); flt != nil {
+		return failing(flt), nil
+	}
 	id, err := f.Fx.Start(ctx, path, t.s.Target, v)
 	if flt, ok := err.(*fault.Error); ok {
 		return failing(flt), nil

@@ -151,6 +151,8 @@ type Frame struct {
 	Env    *expression.Env
 	Sub    *Sub // inside a called route; nil in the run's own
 
+	weight *int // bytes of the names in scope; nil where they are not counted
+
 	stop func() bool // an all whose need is met: start no further step
 }
 
@@ -185,6 +187,10 @@ func (f *Frame) private(prefix string, extra int) *Frame {
 		env.Vars[k] = v
 	}
 	g.Env = &env
+	if f.weight != nil {
+		n := *f.weight
+		g.weight = &n
+	}
 	return g
 }
 
@@ -205,7 +211,10 @@ func Build(r *language.Route) *Program {
 }
 
 // Run walks the whole route.
-func (p *Program) Run(ctx context.Context, f *Frame) (Outcome, error) { return p.steps.run(ctx, f) }
+func (p *Program) Run(ctx context.Context, f *Frame) (Outcome, error) {
+	f.scope(f.Env.Vars["req"])
+	return p.steps.run(ctx, f)
+}
 
 func index(m map[string]*language.Step, prefix string, steps []*language.Step) {
 	for _, s := range steps {

@@ -16,7 +16,7 @@ import (
 const (
 	maxInline  = 64 << 10
 	maxValue   = 8 << 20
-	maxCommits = 100_000
+	maxCommits = 400_000 // 100,000 records in a commit each, and an undo that waits a few times
 	blobPrefix = "sha256:"
 )
 
