@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"time"
 
 	"github.com/dime-bus/dime/internal/bus/client"
@@ -22,12 +25,24 @@ func (s *server) program(secret string) (client.Client, error) {
 	return client.NewLocal(who, clientEngine{s.engine, who.Name}, s.store, s.hub, s.eventType, clock.Real{}), nil
 }
 
-// eventType says whether the city in force has an event type. Schemas of events
-// are versioned by name (semantics 1), so the first version is the only one.
+// eventType says whether the city in force has an event type, and the version
+// that its schema gives itself (`x-version`, 1 if it says none).
 func (s *server) eventType(name string) (version int, ok bool) {
-	_, ok = s.engine.City().Events[name]
-	return 1, ok
+	e, ok := s.engine.City().Events[name]
+	if !ok {
+		return 0, false
+	}
+	v := struct {
+		Version int `json:"x-version"`
+	}{1}
+	if err := json.Unmarshal(e.Schema.Source, &v); err != nil {
+		s.log.Error("reading the version of an event's schema", "event", name, "err", err)
+	}
+	return v.Version, true
 }
+
+// maxKey is the longest idempotency key (semantics 4.6).
+const maxKey = 200
 
 // clientEngine is the engine as one program of the bus sees it.
 type clientEngine struct {
@@ -40,8 +55,13 @@ func (e clientEngine) Request(ctx context.Context, r client.Request) (client.Ans
 		return client.Answer{}, fault.New(fault.NotFound, "there is no route %q", r.Route)
 	}
 	q := run.Request{Route: r.Route, Req: r.Req, Caller: r.Caller, Trigger: "client"}
+	if len(r.Key) > maxKey {
+		return client.Answer{}, fault.New(fault.Invalid, "the key has %d bytes; it may have %d", len(r.Key), maxKey)
+	}
 	if r.Key != "" {
-		q.Key = "client/" + e.name + "/" + r.Key // two programs may choose the same key
+		// Two programs may choose the same key; a hash keeps name and key within the bound.
+		sum := sha256.Sum256([]byte(e.name + "\x00" + r.Key))
+		q.Key = "client/" + hex.EncodeToString(sum[:])
 	}
 	q.Deadline, _ = ctx.Deadline()
 	a := e.engine.Request(ctx, q)
