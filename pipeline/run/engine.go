@@ -14,6 +14,7 @@ import (
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/waiting"
 )
 
 // Message is an event on the city's bus. Body is canonical JSON of its data.
@@ -123,8 +124,8 @@ type Engine struct {
 	wg     sync.WaitGroup
 
 	ids      idBlock
-	answers  answers
-	inflight inflight
+	answers  waiting.Room[answer]
+	inflight waiting.Flights[answer]
 	live     liveRuns
 	limits   limits
 	ring     ring
@@ -135,7 +136,7 @@ type Engine struct {
 	timers   timers
 	feeds    feeds
 
-	sync, background slots
+	sync, background waiting.Slots
 	started          atomic.Bool
 	draining         atomic.Bool
 }
@@ -200,8 +201,8 @@ func New(cfg Config) (*Engine, error) {
 	_, e.real = cfg.Clock.(clock.Real)
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	e.ring.max = cfg.Timeline
-	e.sync.init(cfg.SyncSlots)
-	e.background.init(cfg.BackgroundSlots)
+	e.sync = waiting.NewSlots(cfg.SyncSlots)
+	e.background = waiting.NewSlots(cfg.BackgroundSlots)
 	e.loop = clock.NewKicker(e.clock)
 	e.pub = clock.NewKicker(e.clock)
 	e.city.Store(&cityState{city: &language.City{}, progs: map[string]*program{}})

@@ -317,7 +317,7 @@ func (x *exec) CallerWaits() bool {
 	x.mu.Lock()
 	answered := x.answered
 	x.mu.Unlock()
-	return !answered && x.e.answers.waiting(x.id)
+	return !answered && x.e.answers.Waiting(x.id)
 }
 
 // timeLeft is what a call may take while a caller waits (semantics 4.1); ok is
@@ -328,7 +328,7 @@ func (x *exec) timeLeft() (d time.Duration, ok bool) {
 	}
 	at := x.deadline
 	if !x.inline {
-		if at = x.e.answers.deadline(x.id); at.IsZero() {
+		if at = x.e.answers.Deadline(x.id); at.IsZero() {
 			return 0, false
 		}
 	}
@@ -471,7 +471,7 @@ func (x *exec) settleErr(err error) {
 	switch {
 	case err == nil, errors.Is(err, errDropped), errors.Is(err, errQueued):
 	case errors.As(err, &dup):
-		x.e.answers.notify(x.e.clock, x.id, answer{dup: dup})
+		x.e.answers.Notify(x.e.clock, x.id, answer{dup: dup})
 	case errors.Is(err, store.ErrQueueFull):
 		x.respond(problem(429, "queue-full", "Too many requests wait in the same order", "").with("Retry-After", "30"))
 	case errors.Is(err, errHandBack), errors.Is(err, errStopped):
@@ -543,5 +543,5 @@ func (x *exec) respond(a Answer) {
 	x.mu.Lock()
 	x.answered = true
 	x.mu.Unlock()
-	x.e.answers.notify(x.e.clock, x.id, answer{a: a})
+	x.e.answers.Notify(x.e.clock, x.id, answer{a: a})
 }

@@ -154,7 +154,7 @@ func (e *Engine) claimLoop() {
 		if at, ok, err := e.store.NextDue(e.ctx); err == nil && ok {
 			if at.After(e.clock.Now()) {
 				alarm = e.clock.At(at, func() { e.loop.Kick(); e.pub.Kick() }) // a postponed outbox row may be due too
-			} else if e.background.free() > 0 && !e.draining.Load() {
+			} else if e.background.Free() > 0 && !e.draining.Load() {
 				// Due but not claimed: somebody else's, or a lease about to end.
 				alarm = e.clock.At(e.clock.Now().Add(100*time.Millisecond), e.loop.Kick)
 			}
@@ -168,7 +168,7 @@ func (e *Engine) claimLoop() {
 
 func (e *Engine) claim() {
 	for !e.draining.Load() && e.ctx.Err() == nil {
-		n := e.background.free()
+		n := e.background.Free()
 		if n == 0 {
 			return // a run that ends kicks again
 		}
@@ -180,9 +180,11 @@ func (e *Engine) claim() {
 			return
 		}
 		for i := range rs {
-			e.background.ch <- struct{}{}
+			if e.background.Enter(e.ctx) != nil {
+				return
+			}
 			e.start(func() {
-				defer func() { e.background.leave(); e.loop.Kick() }()
+				defer func() { e.background.Leave(); e.loop.Kick() }()
 				e.resume(rs[i], ls[i])
 			})
 		}

@@ -13,18 +13,18 @@ import (
 // requestOnce is a request whose route names an idempotency key (semantics 4.6).
 func (e *Engine) requestOnce(ctx context.Context, x *exec) Answer {
 	for {
-		g, w := e.inflight.join(x.onceScope, x.onceKey, string(x.bodyHash), x.id, x.deadline)
+		g, w := e.inflight.Join(x.onceScope, x.onceKey, string(x.bodyHash), x.id, x.deadline)
 		if w == nil {
 			a := e.lead(ctx, x)
-			e.inflight.land(e.clock, x.onceScope, x.onceKey, g, a)
+			e.inflight.Land(e.clock, x.onceScope, x.onceKey, g, answer{a: a})
 			return a
 		}
-		if g.hash != string(x.bodyHash) {
+		if g.Hash != string(x.bodyHash) {
 			x.cancel(nil)
 			return keyReused()
 		}
 		got, ok := e.await(ctx, w)
-		pub := e.store.PublicID(g.id)
+		pub := e.store.PublicID(g.ID)
 		switch {
 		case !ok:
 			x.cancel(nil)
@@ -69,10 +69,10 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 		return keyReused()
 	}
 	pub, anew := e.store.PublicID(id), false
-	w := e.answers.subscribe(id, x.deadline) // before the look: no answer is missed
+	w := e.answers.Enter(id, x.deadline) // before the look: no answer is missed
 	r, rs, err := e.store.Load(ctx, id)
 	if err != nil {
-		e.answers.leave(id, w)
+		e.answers.Leave(id, w)
 		if errors.Is(err, store.ErrErased) {
 			return problem(410, "erased", "The data of this request was erased", "").of(pub)
 		}
@@ -80,27 +80,27 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 		return problem(503, string(fault.Unavailable), "The journal cannot be read now", "").with("Retry-After", "5")
 	}
 	if a, ok := lastAnswer(rs, pub); ok && a.Status < 500 {
-		e.answers.leave(id, w)
+		e.answers.Leave(id, w)
 		return a.with("Idempotent-Replayed", "true")
 	}
 	switch r.State {
 	case store.Undoing:
-		e.answers.leave(id, w)
+		e.answers.Leave(id, w)
 		return problem(503, "undoing", "The first request is being undone", "").of(pub).with("Retry-After", "5")
 	case store.Parked:
-		e.answers.leave(id, w)
+		e.answers.Leave(id, w)
 		return e.parkedAnswer(pub)
 	case store.Cancelled:
-		e.answers.leave(id, w)
+		e.answers.Leave(id, w)
 		return problem(409, "cancelled", "The request was cancelled", r.Reason).of(pub)
 	case store.Done:
-		e.answers.leave(id, w)
+		e.answers.Leave(id, w)
 		return Answer{Status: 204, Run: pub}.with("Idempotent-Replayed", "true")
 	case store.Failed:
 		anew = true
 		if err := e.restart(ctx, id, &entry{kind: store.Person, at: e.clock.Now(), x: map[string]any{"act": "restart", "as": "caller"}}); err != nil &&
 			!errors.Is(err, store.ErrFenced) {
-			e.answers.leave(id, w)
+			e.answers.Leave(id, w)
 			e.log.Error("starting a failed run again", "run", pub, "error", err)
 			return problem(503, string(fault.Unavailable), "The journal cannot be written now", "").of(pub).with("Retry-After", "5")
 		}
@@ -111,7 +111,7 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 		}
 		return a.a.with("Idempotent-Replayed", "true")
 	}
-	e.answers.leave(id, w)
+	e.answers.Leave(id, w)
 	return e.lateAnswer(pub)
 }
 

@@ -204,17 +204,17 @@ func (e *Engine) run(ctx context.Context, x *exec) (Answer, *store.Duplicate) {
 		x.cancel(nil)
 		return refusal, nil
 	}
-	if !e.sync.try() {
+	if !e.sync.Try() {
 		release()
 		x.cancel(nil)
 		return problem(503, string(fault.Unavailable), "Too many requests at once", "").with("Retry-After", "1"), nil
 	}
-	done := func() { e.sync.leave(); release() }
+	done := func() { e.sync.Leave(); release() }
 	if x.p.route.Safe {
 		defer done()
 		return e.runSafe(ctx, x), nil
 	}
-	w := e.answers.subscribe(x.id, x.deadline)
+	w := e.answers.Enter(x.id, x.deadline)
 	e.start(func() {
 		defer done()
 		if x.orderKey != "" {
@@ -234,7 +234,7 @@ func (e *Engine) awaitRun(ctx context.Context, x *exec, w *waiter) (Answer, *sto
 	if a, ok := e.await(ctx, w); ok {
 		return a.a, a.dup
 	}
-	e.answers.leave(x.id, w)
+	e.answers.Leave(x.id, w)
 	x.mu.Lock()
 	accepting := x.accepting
 	x.dropped = !accepting

@@ -28,11 +28,9 @@ func (e *Engine) trigger(ctx context.Context, r Request) error {
 	if p == nil {
 		return fault.New(fault.Unavailable, "route %s is not loaded", r.Route)
 	}
-	select {
-	case e.background.ch <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := e.background.Enter(ctx); err != nil {
+		return err
 	}
-	defer func() { e.background.leave(); e.loop.Kick() }()
+	defer func() { e.background.Leave(); e.loop.Kick() }()
 	return e.runBackground(ctx, p, r)
 }

@@ -1,0 +1,212 @@
+// Package waiting is who waits for what in this process: callers for a run's
+// answer, second requests for the first one's, work for a free slot. A goroutine
+// that waits is not counted on the clock, and whoever ends its waiting counts it
+// again.
+package waiting
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/store"
+)
+
+// Place is one who waits. won says who ends the waiting: the answer, the deadline
+// or the waiter's own leaving; the winner counts it on the clock again.
+type Place[A any] struct {
+	ch       chan A
+	deadline time.Time
+	won      atomic.Bool
+}
+
+func newPlace[A any](deadline time.Time) *Place[A] {
+	return &Place[A]{ch: make(chan A, 1), deadline: deadline}
+}
+
+// tell answers, unless the waiter left before.
+func (p *Place[A]) tell(c clock.Clock, a A) {
+	if p.won.CompareAndSwap(false, true) {
+		clock.Enter(c)
+		p.ch <- a
+	}
+}
+
+// Wait blocks a counted goroutine, uncounted, until the answer, the deadline, the
+// caller's leaving, or stopped: nothing answers any more.
+func (p *Place[A]) Wait(ctx context.Context, c clock.Clock, stopped <-chan struct{}) (none A, ok bool) {
+	late := make(chan struct{})
+	stop := c.At(p.deadline, func() {
+		if p.won.CompareAndSwap(false, true) {
+			clock.Enter(c)
+			close(late)
+		}
+	})
+	defer stop()
+	clock.Leave(c)
+	select {
+	case a := <-p.ch:
+		return a, true
+	case <-late:
+		return none, false
+	case <-ctx.Done():
+	case <-stopped:
+	}
+	if p.won.CompareAndSwap(false, true) {
+		clock.Enter(c)
+		return none, false
+	}
+	select {
+	case a := <-p.ch:
+		return a, true
+	case <-late:
+		return none, false
+	}
+}
+
+// Room is who waits for which run.
+type Room[A any] struct {
+	mu sync.Mutex
+	by map[store.RunID][]*Place[A]
+}
+
+// Enter takes a place.
+func (r *Room[A]) Enter(id store.RunID, deadline time.Time) *Place[A] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.by == nil {
+		r.by = map[store.RunID][]*Place[A]{}
+	}
+	p := newPlace[A](deadline)
+	r.by[id] = append(r.by[id], p)
+	return p
+}
+
+// Leave takes a waiter out; false if it was notified meanwhile.
+func (r *Room[A]) Leave(id store.RunID, p *Place[A]) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.by[id]
+	for i := range l {
+		if l[i] == p {
+			l = append(l[:i:i], l[i+1:]...)
+			if len(l) == 0 {
+				delete(r.by, id)
+			} else {
+				r.by[id] = l
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// Waiting says whether anybody waits for a run.
+func (r *Room[A]) Waiting(id store.RunID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.by[id]) > 0
+}
+
+// Deadline is the latest of those who wait.
+func (r *Room[A]) Deadline(id store.RunID) (t time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.by[id] {
+		if p.deadline.After(t) {
+			t = p.deadline
+		}
+	}
+	return t
+}
+
+// Notify answers all who wait for a run.
+func (r *Room[A]) Notify(c clock.Clock, id store.RunID, a A) {
+	r.mu.Lock()
+	l := r.by[id]
+	delete(r.by, id)
+	r.mu.Unlock()
+	for _, p := range l {
+		p.tell(c, a)
+	}
+}
+
+// Flights are the once keys of runs in this process that may never commit: a
+// second request with the same key waits for the first one's answer.
+type Flights[A any] struct {
+	mu sync.Mutex
+	by map[[2]string]*Flight[A]
+}
+
+// Flight is the first request of a key.
+type Flight[A any] struct {
+	Hash    string // of its body
+	ID      store.RunID
+	waiters []*Place[A]
+}
+
+// Join returns the flight of a key; the caller leads it if the place is nil, and
+// else waits there.
+func (f *Flights[A]) Join(scope, key, hash string, id store.RunID, deadline time.Time) (*Flight[A], *Place[A]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.by == nil {
+		f.by = map[[2]string]*Flight[A]{}
+	}
+	k := [2]string{scope, key}
+	if g := f.by[k]; g != nil {
+		p := newPlace[A](deadline)
+		g.waiters = append(g.waiters, p)
+		return g, p
+	}
+	g := &Flight[A]{Hash: hash, ID: id}
+	f.by[k] = g
+	return g, nil
+}
+
+// Land ends a flight and answers all who joined it.
+func (f *Flights[A]) Land(c clock.Clock, scope, key string, g *Flight[A], a A) {
+	f.mu.Lock()
+	delete(f.by, [2]string{scope, key})
+	l := g.waiters
+	f.mu.Unlock()
+	for _, p := range l {
+		p.tell(c, a)
+	}
+}
+
+// Slots bound how many runs are at work at once (semantics 11.1).
+type Slots struct {
+	ch chan struct{}
+}
+
+// NewSlots makes n.
+func NewSlots(n int) Slots { return Slots{make(chan struct{}, n)} }
+
+// Try takes a slot if one is free.
+func (s *Slots) Try() bool {
+	select {
+	case s.ch <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// Enter waits for a slot; the error is why ctx ended.
+func (s *Slots) Enter(ctx context.Context) error {
+	select {
+	case s.ch <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Free is how many are not taken.
+func (s *Slots) Free() int { return cap(s.ch) - len(s.ch) }
+
+// Leave gives a slot back.
+func (s *Slots) Leave() { <-s.ch }
