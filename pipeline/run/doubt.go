@@ -46,7 +46,8 @@ func (x *exec) inDoubt(op *connectors.Operation, path, word string, patience tim
 			wake = at
 		}
 	}
-	if wake.Sub(since) > patience {
+	wake, over := x.within(wake, since, patience)
+	if over {
 		e := parked("unknown", path)
 		e.Ending.Doubt = true
 		return e, nil
@@ -94,6 +95,18 @@ func (x *exec) rung(n int) time.Time {
 	l := x.e.cfg.Ladder
 	d := l[min(n, len(l)-1)]
 	return x.now().Add(d + time.Duration(x.e.cfg.Random()*float64(d)/10))
+}
+
+// within brings a rung before the end of patience: the last try is made there.
+func (x *exec) within(wake, since time.Time, patience time.Duration) (time.Time, bool) {
+	end := since.Add(patience)
+	if !x.now().Before(end) {
+		return wake, true
+	}
+	if wake.After(end) {
+		wake = end
+	}
+	return wake, false
 }
 
 // resolveDoubt settles an intent without outcome (semantics 7): found_by is
@@ -241,7 +254,8 @@ func (x *exec) Defer(_ context.Context, s *language.Step, path string, flt *faul
 			wake = at
 		}
 	}
-	if wake.Sub(since) > x.patience() {
+	wake, over := x.within(wake, since, x.patience())
+	if over {
 		e := failing(flt)
 		e.Ending.Path = path
 		return e, nil

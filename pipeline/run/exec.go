@@ -94,7 +94,8 @@ type exec struct {
 	mem      *memories // nil for a fresh run
 	restarts int
 
-	inline   bool // a safe run in its caller's goroutine
+	inline   bool            // a safe run in its caller's goroutine
+	first    *expression.Env // what `allow` and the keys saw: the first scope of an inline run
 	deadline time.Time
 
 	mu        sync.Mutex
@@ -227,7 +228,7 @@ func (x *exec) runVar() map[string]any {
 
 // Vars implements step.Effects.
 func (x *exec) Vars(r *language.Route, req any) map[string]any {
-	vars := make(map[string]any, 8+len(r.Steps))
+	vars := make(map[string]any, 4+len(r.Steps)) // those below, and each step's name
 	vars["req"] = req
 	if x.caller != nil {
 		vars["caller"] = x.caller
@@ -254,7 +255,11 @@ func mayActFor(c *identity.Caller) func(string) bool {
 }
 
 func (x *exec) frame(fx step.Effects) *step.Frame {
-	return &step.Frame{Fx: fx, Env: x.env(x.Vars(x.p.route, x.head.Req))}
+	env := x.first
+	if x.first = nil; env == nil || !x.inline {
+		env = x.env(x.Vars(x.p.route, x.head.Req))
+	}
+	return &step.Frame{Fx: fx, Env: env}
 }
 
 // Between implements step.Effects.
@@ -375,7 +380,7 @@ func (x *exec) Fork(n int, fn func(i int)) {
 // rescue turns a panic of a branch into the run's failure.
 func (x *exec) rescue() {
 	if r := recover(); r != nil {
-		x.e.log.Error("a step panicked", "route", x.p.route.Name, "run", x.publicID(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+		x.e.log.Error("a step panicked", "route", x.p.route.Name, "run", x.publicID(), "panic", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
 		x.cancel(fault.New(fault.Internal, "a step broke"))
 	}
 }
@@ -384,7 +389,7 @@ func (x *exec) rescue() {
 func (x *exec) walk() (out step.Outcome, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			x.e.log.Error("a step panicked", "route", x.p.route.Name, "run", x.publicID(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			x.e.log.Error("a step panicked", "route", x.p.route.Name, "run", x.publicID(), "panic", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
 			out, err = step.Outcome{Kind: step.End, Ending: &step.Ending{Fault: fault.New(fault.Internal, "a step broke")}}, nil
 		}
 	}()

@@ -162,7 +162,7 @@ func (e *Engine) runBackground(ctx context.Context, p *program, r Request) error
 			return fault.New(fault.Unavailable, "route %s takes no run now", p.route.Name)
 		}
 		// A message that can never become a run is not asked for again.
-		e.log.Error("a message does not fit its route", "route", p.route.Name, "trigger", r.Trigger, "message", r.Key,
+		e.log.Error("a message does not fit its route", "route", p.route.Name, "trigger", r.Trigger,
 			"status", refusal.Status, "title", refusal.Problem.Title)
 		return e.refused(ctx, p, r, refusal)
 	}

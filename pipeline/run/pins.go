@@ -23,6 +23,8 @@ type pins struct {
 	stored map[string]bool
 }
 
+var errUnreadable = errors.New("the run's records cannot be read by this binary")
+
 var errNoProgram = errors.New("the version cannot be compiled by this binary")
 
 // swap implements Swap.
@@ -134,6 +136,9 @@ func (e *Engine) program(ctx context.Context, route, digest string) (*program, e
 		return none, errNoProgram
 	}
 	src, err := e.source(ctx, digest)
+	if err != nil && !errors.Is(err, store.ErrNoVersion) {
+		return none, err // the store, not the version: it is asked again
+	}
 	if err != nil {
 		return none, fmt.Errorf("%w: %w", errNoProgram, err)
 	}

@@ -97,6 +97,9 @@ func (e *Engine) admit(ctx context.Context, p *program, r Request) (*exec, Answe
 		e.log.Error("evaluating the keys of a request", "route", p.route.Name, "error", err)
 		return nil, faultAnswer(f)
 	}
+	if p.route.Safe {
+		x.first = env
+	}
 	return x, Answer{}
 }
 

@@ -278,7 +278,7 @@ func (e *Engine) load(ctx context.Context, id store.RunID, l store.Lease) (*exec
 	}
 	h, err := headOf(r.Head)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	p, perr := e.program(ctx, r.Route, r.Version)
 	x := e.newExec(p, id, h)
@@ -291,7 +291,7 @@ func (e *Engine) load(ctx context.Context, id store.RunID, l store.Lease) (*exec
 	for _, rec := range rs {
 		n, err := entryOf(rec)
 		if err != nil {
-			return x, err
+			return x, fmt.Errorf("%w: %w", errUnreadable, err)
 		}
 		x.log = append(x.log, n)
 	}
@@ -319,21 +319,33 @@ func (e *Engine) resume(r store.Run, l store.Lease) {
 // itself cannot be read the lease runs out and the run is claimed again.
 func (e *Engine) unloadable(r store.Run, l store.Lease, x *exec, err error) {
 	e.log.Error("resuming a run", "run", e.store.PublicID(r.ID), "route", r.Route, "error", err)
-	reason := "version-does-not-compile"
+	var reason string
 	switch {
 	case errors.Is(err, store.ErrErased):
 		reason = "erased"
-	case x == nil || x.p.route == nil && !errors.Is(err, errNoProgram):
+	case errors.Is(err, errNoProgram):
+		reason = "version-does-not-compile"
+	case errors.Is(err, errUnreadable):
+		reason = "unreadable"
+	default:
+		e.clock.At(l.Until, e.loop.Kick)
 		return
 	}
 	n := &entry{kind: store.End, at: e.clock.Now(), x: map[string]any{"state": string(store.Parked), "reason": reason}}
+	if x != nil {
+		n.outbox = x.lifeEvent(store.Parked, reason)
+	}
 	rec, rerr := n.record()
 	if rerr != nil {
 		return
 	}
 	if err := e.store.Append(e.ctx, l, store.Parked, reason, time.Time{}, rec); err != nil {
 		e.log.Error("parking a run", "run", e.store.PublicID(r.ID), "error", err)
+		e.clock.At(l.Until, e.loop.Kick)
+		return
 	}
+	pub := e.store.PublicID(r.ID)
+	e.answers.Notify(e.clock, r.ID, answer{a: e.parkedAnswer(pub)})
 }
 
 // newExec makes a run in memory.

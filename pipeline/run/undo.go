@@ -263,7 +263,8 @@ func (x *exec) undoDoubt(a *armed) func(*fault.Error) (step.Outcome, error) {
 func (x *exec) undoDefer(a *armed, flt *fault.Error) (step.Outcome, error) {
 	n, since := x.rungs(a.path, "undo")
 	wake := x.rung(n)
-	if wake.Sub(since) > x.e.cfg.UndoPatience {
+	wake, over := x.within(wake, since, x.e.cfg.UndoPatience)
+	if over {
 		return failing(flt), nil
 	}
 	x.e.cfg.Observer.Deferred(x.p.route.Name, a.s.Undo.Target)
