@@ -43,6 +43,9 @@ type Operation struct {
 	Summary string
 	In      *schema.Schema // what `with` must fit: always an object; nil takes nothing
 	Out     *schema.Schema // what it answers; nil answers nothing
+	// Checked: Do holds its answer to Out itself and refuses what does not fit with
+	// a Contract fault; the engine need not do so again.
+	Checked bool
 	Effect  Effect
 
 	// Keyed: the far side carries out one Call.Key once, however often it comes.

@@ -180,7 +180,7 @@ func (c *Connector) operation(p yamldoc.Pair, src connectors.Spec, settings conn
 			}
 		}
 	}
-	op.Do = call.do
+	op.Do, op.Checked = call.do, true // by Out.Decode
 	c.desc.Operations = append(c.desc.Operations, op)
 	return call, ps
 }

@@ -93,6 +93,9 @@ func TestCalls(t *testing.T) {
 		{"order", "k", map[string]any{"meter": "taken", "day": "d"}, "POST /api/meters/taken/orders  k", `{"day":"d"}`, nil, fault.Conflict, "taken"},
 		{"order", "k", map[string]any{"meter": "broken", "day": "d"}, "POST /api/meters/broken/orders  k", `{"day":"d"}`, nil, fault.Contract, ""},
 	} {
+		if !ops[x.op].Checked {
+			t.Errorf("%s does not say that it validates its answers", x.op)
+		}
 		v, err := ops[x.op].Do(context.Background(), connectors.Call{Key: x.key, Args: x.args})
 		if x.kind == "" && err != nil {
 			t.Errorf("%s: %v", x.op, err)

@@ -84,6 +84,8 @@ func New(src connectors.Spec) (*Connector, []yamldoc.Problem) {
 			op.Effect = connectors.Writes
 		}
 		op.Do = call.do
+		// What Schema.Decode reads is validated by it; the rest is put together here.
+		op.Checked = o.answer.enc == jsonBody && !o.answer.redirect
 		c.calls[o.name], c.byName[o.name] = call, op
 		c.ops = append(c.ops, call)
 		c.desc.Operations = append(c.desc.Operations, op)
