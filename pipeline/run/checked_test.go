@@ -12,7 +12,9 @@ import (
 // Only an operation that says so, and whose own Do answered, is taken at its word
 // (semantics 3.5): a stand-in's answer is always held to the description.
 func TestAnAnswerIsValidatedOnce(t *testing.T) {
-	odd := func(context.Context, connectors.Call) (any, error) { return map[string]any{"v": "x", "n": "no number"}, nil }
+	odd := func(context.Context, connectors.Call) (any, error) {
+		return map[string]any{"v": "x", "n": "no number"}, nil
+	}
 	for _, x := range []struct {
 		name          string
 		checked, mock bool
@@ -28,7 +30,9 @@ func TestAnAnswerIsValidatedOnce(t *testing.T) {
 		}
 		cfg := Config{Store: disk}
 		if x.mock {
-			cfg.Do = func(ctx context.Context, _ string, _ *connectors.Operation, c connectors.Call) (any, error) { return odd(ctx, c) }
+			cfg.Do = func(ctx context.Context, _ string, _ *connectors.Operation, c connectors.Call) (any, error) {
+				return odd(ctx, c)
+			}
 		}
 		e, err := New(cfg)
 		if err != nil {
