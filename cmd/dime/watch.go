@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -33,11 +34,15 @@ func (s *server) watch(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return
-			case _, ok := <-w.Events:
+			case e, ok := <-w.Events:
 				if !ok {
 					return
 				}
-				timer.Reset(settle)
+				// What lies beside the content is not ours: a log file there would
+				// otherwise have the content read for each line that reading it logs.
+				if filepath.Dir(e.Name) != filepath.Clean(s.content.dir) || slices.Contains(tops(), filepath.Base(e.Name)) {
+					timer.Reset(settle)
+				}
 			case err, ok := <-w.Errors:
 				if !ok {
 					return

@@ -399,7 +399,8 @@ func TestPanicIsAProblem(t *testing.T) {
 	f := open(t)
 	f.engine.answer = func(Request) Answer { panic(errors.New("boom")) }
 	w := f.do("GET", "/v1/pets", "")
-	if w.Code != 500 || decode(t, w)["type"] != "urn:dime:problem:internal" || strings.Contains(w.Body.String(), "boom") || !strings.Contains(f.log.String(), "boom") {
+	if w.Code != 500 || decode(t, w)["type"] != "urn:dime:problem:internal" || strings.Contains(w.Body.String(), "boom") || strings.Contains(f.log.String(), "boom") ||
+		!strings.Contains(f.log.String(), "*errors.errorString") || !strings.Contains(f.log.String(), "TestPanicIsAProblem") {
 		t.Errorf("%d %s\n%s", w.Code, w.Body, f.log)
 	}
 }

@@ -184,6 +184,7 @@ func (g *Gateway) firstPage(page *template.Template, w http.ResponseWriter, r *h
 		// Routes and connectors describe themselves in English (the files' language).
 		"AboutLang": "en",
 		"Since":     about.Started.UTC().Format(time.RFC3339),
+		"SinceText": about.Started.UTC().Format("2006-01-02 15:04 UTC"),
 		"Uptime":    g.cfg.Clock.Now().Sub(about.Started).Truncate(time.Second).String(),
 	})
 	if err != nil {

@@ -71,7 +71,7 @@ func howlers(t *testing.T, body string) {
 		"named navigation":         count(`<nav `) == count(`<nav aria-label="[^"]+`),
 		"a skip link first":        strings.Index(body, `href="#main"`) < strings.Index(body, "<header"),
 		"captions":                 count(`<table`) == count(`<caption>[^<]+`),
-		"scoped headers":           count(`<th[ >]`) == count(`<th scope="(col|row)">`),
+		"scoped headers":           count(`<th[ >]`) == count(`<th scope="(col|row)" `),
 		"images with text":         count(`<img `) == count(`<img [^>]*alt="`),
 		"no script":                count(`(?i)<script|javascript:| on[a-z]+="`) == 0,
 		"no inline style":          count(`(?i)<style| style="`) == 0,

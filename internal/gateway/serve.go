@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -64,7 +65,8 @@ func (g *Gateway) api(w http.ResponseWriter, r *http.Request) {
 			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(p)
 			}
-			g.cfg.Log.Error("handling a request panicked", "panic", p, "route", a.route, "stack", string(debug.Stack()))
+			// The value may quote the request; its type and the place are enough.
+			g.cfg.Log.Error("handling a request panicked", "panic", fmt.Sprintf("%T", p), "route", a.route, "stack", string(debug.Stack()))
 			if !a.sent {
 				a.problem(edgeProblem(http.StatusInternalServerError, "internal"))
 			}
