@@ -14,6 +14,7 @@ import (
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/rate"
 	"github.com/dime-bus/dime/pipeline/run/waiting"
 )
 
@@ -127,7 +128,7 @@ type Engine struct {
 	answers  waiting.Room[answer]
 	inflight waiting.Flights[answer]
 	live     liveRuns
-	limits   limits
+	limits   rate.Table
 	ring     ring
 	pins     pins
 	shapes   shapes

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 )
@@ -175,6 +176,15 @@ func (e *Engine) runBackground(ctx context.Context, p *program, r Request) error
 			return nil
 		}
 	}
+	release, refusal := e.turn(ctx, x)
+	if release == nil {
+		x.cancel(nil)
+		if refusal.Status == 429 {
+			return fault.New(fault.Throttled, "route %s is at its limit", p.route.Name)
+		}
+		return e.refused(ctx, p, r, refusal)
+	}
+	defer release()
 	if x.orderKey != "" {
 		if err := x.commit(store.Running, "", time.Time{}, &entry{kind: store.Accepted, at: x.now()}); err != nil {
 			x.cancel(nil)
@@ -192,6 +202,25 @@ func (e *Engine) runBackground(ctx context.Context, p *program, r Request) error
 		return x.broke
 	}
 	return nil
+}
+
+// turn waits for the route's limit: a message is not acked meanwhile, a timer
+// comes later, and the slot is free for others (semantics 11.1).
+func (e *Engine) turn(ctx context.Context, x *exec) (func(), Answer) {
+	for {
+		release, refusal, wait := e.limit(x)
+		if wait == 0 {
+			return release, refusal
+		}
+		e.background.Leave()
+		e.loop.Kick()
+		err := clock.Sleep(ctx, e.clock, wait)
+		// Whoever called gives the slot back, so it is taken again in any case.
+		_ = e.background.Enter(context.Background())
+		if err != nil || e.draining.Load() {
+			return nil, refusal
+		}
+	}
 }
 
 // refused keeps a message that does not fit as a failed run: a dead letter with

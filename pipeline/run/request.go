@@ -202,7 +202,7 @@ func (x *exec) subjectsOf(env *expression.Env) error {
 // run begins a run that has a caller and waits for its answer. dup tells that
 // the once key belongs to another run.
 func (e *Engine) run(ctx context.Context, x *exec) (Answer, *store.Duplicate) {
-	release, refusal := e.limits.enter(x, e.clock.Now())
+	release, refusal, _ := e.limit(x)
 	if release == nil {
 		x.cancel(nil)
 		return refusal, nil

@@ -212,3 +212,31 @@ steps:
 		t.Errorf("%s, released %d", w.states(), w.effects("release"))
 	}
 }
+
+// `limit` holds for messages too: they wait, and none is lost (11.1).
+func TestLimitOfMessages(t *testing.T) {
+	w := newWorld(t, `
+route: r
+from: {event: thing.paid}
+req: events/thing.paid
+limit: {rate: 1/s}
+version: 1
+about: a
+owner: t@example.org
+steps:
+  - call: sys.hold
+    as: held
+    with: {id: =req.id}
+    undo: {none: it expires}
+`)
+	for i := range 4 {
+		w.publish("thing.paid", fmt.Sprint("e-", i), map[string]any{"id": fmt.Sprint(i)})
+	}
+	if n := w.effects("hold"); n != 1 {
+		t.Errorf("%d at once, with one a second allowed", n)
+	}
+	w.pass(10 * time.Second)
+	if n := w.effects("hold"); n != 4 {
+		t.Errorf("%d of 4 in the end", n)
+	}
+}

@@ -156,9 +156,6 @@ func (t *tx) claimable(max int) ([]candidate, error) {
 	}
 	sort.Slice(found, func(i, j int) bool {
 		a, b := found[i], found[j]
-		if a.prio != b.prio {
-			return a.prio < b.prio
-		}
 		if a.due != b.due {
 			return a.due < b.due
 		}
@@ -166,9 +163,30 @@ func (t *tx) claimable(max int) ([]candidate, error) {
 	})
 	if len(found) > max {
 		t.wake = true // more is left for whoever asks next
-		found = found[:max]
 	}
-	return found, nil
+	return t.s.share(found, max), nil
+}
+
+// share gives the classes their turns, 8:3:1; a class without runs leaves its
+// turn to the highest that has some, so nothing starves and nothing idles
+// (semantics 11.2). What comes within a class is in order already.
+func (s *Store) share(found []candidate, max int) []candidate {
+	const turns = "000010010012" // a class's number for each of its turns
+	var class [3][]candidate
+	for _, c := range found {
+		class[c.prio] = append(class[c.prio], c)
+	}
+	out := make([]candidate, 0, min(max, len(found)))
+	for len(out) < cap(out) {
+		c := turns[s.turn%len(turns)] - '0'
+		s.turn++
+		for i := 0; len(class[c]) == 0; i++ {
+			c = byte(i)
+		}
+		out = append(out, class[c][0])
+		class[c] = class[c][1:]
+	}
+	return out
 }
 
 // ClaimOne implements store.Journal.
