@@ -41,7 +41,10 @@ type Metrics struct {
 	routeVersion    *prometheus.GaugeVec
 	routeVersionsMu sync.Mutex
 
-	perRoute sync.Map // route/status -> *requestSeries
+	perRequest sync.Map // requestKey -> *series
+	perStart   sync.Map // route -> prometheus.Counter
+	perEnd     sync.Map // runKey -> *series
+	perAttempt sync.Map // attemptKey -> *series
 }
 
 // Version is what dime_build_info says.
@@ -94,44 +97,61 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})
 }
 
-// series are the resolved metrics of a route and status: looking labels up costs
-// more than counting.
+// series are the resolved metrics of two labels: looking labels up costs more
+// than counting.
 type series struct {
 	count prometheus.Counter
 	took  prometheus.Observer
 }
 
-type seriesKey struct {
+type requestKey struct {
 	route  string
 	status int
 }
 
+type runKey struct{ route, state string }
+
+type attemptKey struct{ target, fault string }
+
+// known is m's value of key, made once. The keys are few: routes and operations
+// of the content, with statuses, states and faults.
+func known[T any](m *sync.Map, key any, fresh func() T) T {
+	v, ok := m.Load(key)
+	if !ok {
+		v, _ = m.LoadOrStore(key, fresh())
+	}
+	return v.(T)
+}
+
+func (s *series) add(took time.Duration) {
+	s.count.Inc()
+	s.took.Observe(took.Seconds())
+}
+
 // Answered counts an answer of the public face.
 func (m *Metrics) Answered(route string, status int, took time.Duration) {
-	key := seriesKey{route, status}
-	s, ok := m.perRoute.Load(key)
-	if !ok {
-		s, _ = m.perRoute.LoadOrStore(key, &series{
-			m.requests.WithLabelValues(route, strconv.Itoa(status)), m.requestSeconds.WithLabelValues(route)})
-	}
-	one := s.(*series)
-	one.count.Inc()
-	one.took.Observe(took.Seconds())
+	known(&m.perRequest, requestKey{route, status}, func() *series {
+		return &series{m.requests.WithLabelValues(route, strconv.Itoa(status)), m.requestSeconds.WithLabelValues(route)}
+	}).add(took)
 }
 
 // RunStarted counts a run that began.
-func (m *Metrics) RunStarted(route string) { m.started.WithLabelValues(route).Inc() }
+func (m *Metrics) RunStarted(route string) {
+	known(&m.perStart, route, func() prometheus.Counter { return m.started.WithLabelValues(route) }).Inc()
+}
 
 // RunEnded counts a run that ended or was parked.
 func (m *Metrics) RunEnded(route, state string, took time.Duration) {
-	m.ended.WithLabelValues(route, state).Inc()
-	m.runSeconds.WithLabelValues(route).Observe(took.Seconds())
+	known(&m.perEnd, runKey{route, state}, func() *series {
+		return &series{m.ended.WithLabelValues(route, state), m.runSeconds.WithLabelValues(route)}
+	}).add(took)
 }
 
 // Attempt counts one attempt of an operation; fault is "" for success.
 func (m *Metrics) Attempt(target, fault string, took time.Duration) {
-	m.attempts.WithLabelValues(target, fault).Inc()
-	m.attemptSeconds.WithLabelValues(target).Observe(took.Seconds())
+	known(&m.perAttempt, attemptKey{target, fault}, func() *series {
+		return &series{m.attempts.WithLabelValues(target, fault), m.attemptSeconds.WithLabelValues(target)}
+	}).add(took)
 }
 
 // Deferred counts a step that was put off.
