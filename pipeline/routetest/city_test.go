@@ -163,7 +163,7 @@ func printed(t *testing.T, a *txtar.Archive) string {
 	if len(ps)+len(problems) > 0 {
 		return out.String()
 	}
-	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer stop()
 	rep, err := Run(ctx, city, files, Options{Each: func(r *Result) { _ = r.WriteLine(out, false) }})
 	if err != nil {
