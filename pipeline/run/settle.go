@@ -94,8 +94,10 @@ func (x *exec) judge(out step.Outcome) verdict {
 		v.reason = faultWord(e.Fault)
 		v.answer = faultAnswer(e.Fault)
 		if x.p.route.OrderBy != nil {
-			// An unhandled failure parks before any undo and keeps the key (5.4).
+			// An unhandled failure parks before any undo and keeps the key (5.4);
+			// the caller learns where it rests, for a person may yet make it good.
 			v.state, v.undo = store.Parked, false
+			v.answer = x.e.parkedAnswer(x.publicID())
 		}
 	case e.End == language.Stop:
 		v.answer = Answer{Status: 204}
