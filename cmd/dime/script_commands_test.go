@@ -22,13 +22,18 @@ const (
 // commands are what scripts know besides testscript's own:
 //
 //	ready FILE             waits for a ready file and sets $public, $admin, $city
-//	http METHOD URL STATUS [BODY]   one request with $auth; the body goes to stdout
+//	http METHOD URL STATUS [BODY]   one request with $auth and $key; the body goes to the file answer
 //	await METHOD URL STATUS PATTERN the same, until status and body fit
 //	pick NAME PATTERN      sets $NAME to the first group found in the last answer
+//	login FILE             sets $auth to what a file holds
+//	answer PATTERN         the last answer must fit, with ! must not
+//	count N URL PATTERN    the body must hold the pattern N times
 //	array                  the last stdout must be a JSON array
+//	reload N FILE URL      rewrites FILE (%d is the turn) N times under load; no request may fail
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"ready": ready, "http": request, "await": await, "pick": pick, "array": array,
+		"login": login, "answer": answer, "count": count, "reload": reload,
 	}
 }
 
@@ -62,6 +67,9 @@ func ask(ts *testscript.TestScript, method, url, body string) (int, string) {
 	}
 	if a := ts.Getenv("auth"); a != "" {
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(a))
+	}
+	if k := ts.Getenv("key"); k != "" {
+		req.Header.Set("Idempotency-Key", k)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
