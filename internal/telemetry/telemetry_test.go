@@ -2,6 +2,8 @@ package telemetry
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"regexp"
@@ -124,9 +126,11 @@ func TestLogStarsPersons(t *testing.T) {
 	var b bytes.Buffer
 	l := Log(&b, slog.LevelInfo)
 	l.Info("hello", "tax_code", "RSSMRA80A01L736U", "run", "r1", slog.Group("g", "subject", "RSSMRA80A01L736U"))
+	l.Info("of RSSMRA80A01L736U", "error", fmt.Errorf("for maria.rossi@example.org: %w", errors.New("no RSSMRA80A01L736U")), "what", "x rssmra80a01l736u",
+		"data", map[string]any{"free": "RSSMRA_text"}, "list", []string{"RSSMRA80A01L736U"}, "Note", "RSSMRA_note")
 	l.Debug("hidden")
 	out := b.String()
-	if strings.Contains(out, "RSSMRA") || !strings.Contains(out, `"run":"r1"`) || strings.Contains(out, "hidden") {
+	if strings.Contains(strings.ToUpper(out), "RSSMRA") || strings.Contains(out, "maria") || !strings.Contains(out, "map[string]interface") || !strings.Contains(out, `"level":"INFO"`) || !strings.Contains(out, `"run":"r1"`) || strings.Contains(out, "hidden") {
 		t.Error(out)
 	}
 }

@@ -253,19 +253,19 @@ func (e *Engine) masked(s *language.Step, n *entry) (in, out any) {
 	case language.Call:
 		if s.Route != nil {
 			if n.in != nil && s.Route.Req != nil {
-				in = s.Route.Req.Mask(n.in)
+				in = maskMarked(s.Route.Req.Mask(n.in), s.With)
 			}
 			return in, maskType(n.value, s.Type)
 		}
-		op := s.Operation
+		op, with := s.Operation, s.With
 		if n.kind == store.UndoIntent || n.kind == store.UndoOutcome {
 			if s.Undo == nil || s.Undo.Operation == nil {
 				return nil, nil
 			}
-			op = s.Undo.Operation
+			op, with = s.Undo.Operation, s.Undo.With
 		}
 		if n.in != nil && op.In != nil {
-			in = op.In.Mask(n.in)
+			in = maskMarked(op.In.Mask(n.in), with)
 		}
 		if n.value != nil && op.Out != nil {
 			out = op.Out.Mask(n.value)
@@ -300,36 +300,17 @@ func (e *Engine) masked(s *language.Step, n *entry) (in, out any) {
 	return nil, maskType(n.value, s.Type)
 }
 
-const hidden = "***"
+// maskMarked hides what the route knows to be personal in what it sends: the other
+// side's schema need not say so of every field.
+func maskMarked(v any, with *language.Value) any {
+	if with == nil {
+		return v
+	}
+	return with.Type.Hide(v, false)
+}
 
 // maskType hides what a type marks as personal, and everything of an unknown type.
-func maskType(v any, t *schema.Type) any {
-	switch {
-	case v == nil:
-		return nil
-	case t == nil || t.Personal || t.Kind == schema.Unknown || t.Kind == schema.Any:
-		return hidden
-	}
-	switch x := v.(type) {
-	case map[string]any:
-		m := make(map[string]any, len(x))
-		for k, e := range x {
-			ft := t.Extra
-			if f := t.Fields[k]; f != nil {
-				ft = f.Type
-			}
-			m[k] = maskType(e, ft)
-		}
-		return m
-	case []any:
-		l := make([]any, len(x))
-		for i := range x {
-			l[i] = maskType(x[i], t.Items)
-		}
-		return l
-	}
-	return v
-}
+func maskType(v any, t *schema.Type) any { return t.Hide(v, true) }
 
 // view implements View: the owner sees the state and the top-level `set` named result.
 func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool) {
