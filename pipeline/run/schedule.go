@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/occurrence"
 )
 
 // timers are the alarms of cron and every.
@@ -18,42 +18,7 @@ type timers struct {
 	stops []func()
 	gen   int
 	off   bool
-	going map[string]map[time.Time]bool // by route: the occurrences at work
-}
-
-// begin says whether nobody in this process is at work on an occurrence yet.
-func (t *timers) begin(key string, at time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.going == nil {
-		t.going = map[string]map[time.Time]bool{}
-	}
-	if t.going[key] == nil {
-		t.going[key] = map[time.Time]bool{}
-	}
-	if t.going[key][at] {
-		return false
-	}
-	t.going[key][at] = true
-	return true
-}
-
-func (t *timers) end(key string, at time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.going[key], at)
-}
-
-// latest says whether no later occurrence is at work.
-func (t *timers) latest(key string, at time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for o := range t.going[key] {
-		if o.After(at) {
-			return false
-		}
-	}
-	return true
+	going occurrence.Set
 }
 
 func (t *timers) stop() {
@@ -87,7 +52,7 @@ func (e *Engine) schedule(cs *cityState) {
 			if tr.Kind != language.Cron && tr.Kind != language.Every {
 				continue
 			}
-			next, err := occurrences(tr, p.route.Zone)
+			next, err := occurrence.After(tr, p.route.Zone)
 			if err != nil {
 				e.log.Error("scheduling", "route", name, "error", err)
 				continue
@@ -110,7 +75,7 @@ func (e *Engine) schedule(cs *cityState) {
 				}
 			}
 			if ok {
-				if missed := latest(next, last, now); !missed.IsZero() {
+				if missed := occurrence.Missed(next, last, now); !missed.IsZero() {
 					at = missed
 				}
 				if tr.Kind == language.Every {
@@ -122,40 +87,6 @@ func (e *Engine) schedule(cs *cityState) {
 			}
 			e.arm(gen, p, key, tr, next, at)
 		}
-	}
-}
-
-// occurrences gives the first firing after an instant.
-func occurrences(tr language.Trigger, zone *time.Location) (func(time.Time) time.Time, error) {
-	if tr.Kind == language.Every {
-		if tr.Every <= 0 {
-			return nil, fmt.Errorf("`every` needs a positive duration")
-		}
-		return func(t time.Time) time.Time { return t.Add(tr.Every) }, nil
-	}
-	c, err := clock.ParseCron(tr.Cron)
-	if err != nil {
-		return nil, err
-	}
-	if zone == nil {
-		zone = time.UTC
-	}
-	return func(t time.Time) time.Time { return c.Next(t, zone) }, nil
-}
-
-// latest is the last occurrence in (after, now]; zero if none.
-func latest(next func(time.Time) time.Time, after, now time.Time) (at time.Time) {
-	// Years of downtime at a minute's pattern are not walked: two days suffice to
-	// find the latest one of any pattern that fires daily.
-	if from := now.Add(-49 * time.Hour); from.After(after) && !next(from).After(now) {
-		after = from
-	}
-	for {
-		t := next(after)
-		if t.IsZero() || t.After(now) {
-			return at
-		}
-		at, after = t, t
 	}
 }
 
@@ -182,18 +113,18 @@ func (e *Engine) arm(gen int, p *program, key string, tr language.Trigger, next 
 // says so after it: a crash or a full disk between them makes the occurrence a
 // missed one, and the instant, which is the run's once key, keeps it single.
 func (e *Engine) fire(p *program, key string, tr language.Trigger, at time.Time) {
-	if !e.timers.begin(key, at) {
+	if !e.timers.going.Begin(key, at) {
 		return
 	}
 	e.start(func() {
-		defer e.timers.end(key, at)
+		defer e.timers.going.End(key, at)
 		for n := 0; ; n++ {
 			err := e.fireOnce(p, key, tr, at)
 			if err == nil || e.ctx.Err() != nil {
 				return
 			}
 			e.log.Error("a scheduled run was not accepted", "route", key, "at", at, "error", err)
-			if clock.Sleep(e.ctx, e.clock, e.cfg.Ladder[min(n, len(e.cfg.Ladder)-1)]) != nil || !e.timers.latest(key, at) {
+			if clock.Sleep(e.ctx, e.clock, e.cfg.Ladder[min(n, len(e.cfg.Ladder)-1)]) != nil || !e.timers.going.Latest(key, at) {
 				return // a later occurrence stands for this one (semantics 5.6)
 			}
 		}
