@@ -22,10 +22,11 @@ import (
 	"github.com/dime-bus/dime/internal/clock"
 )
 
-// benchQueue: the embedded bus, end to end (published, delivered, acked), 1 KiB,
-// against an append log whose waiting writers share one fdatasync.
+// benchQueue: the embedded bus, end to end (published, delivered, acked), the
+// 1 KiB of JSON that W1 carries, against an append log whose waiting writers
+// share one fdatasync.
 func benchQueue(e *env) ([]Row, error) {
-	payload := incompressible()
+	payload := control.Sample(1)
 	log, err := control.OpenAppendLog(filepath.Join(e.dir, "append.log"))
 	if err != nil {
 		return nil, err
