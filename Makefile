@@ -49,7 +49,8 @@ bench: build
 	$(GO) run ./bench
 
 chaos: build ## 200 kills; make chaos KILLS=1000 for more
-	$(GO) test -count=1 -v -timeout 2h ./test/kill -args -kills $(KILLS)
+	@set -o pipefail; $(GO) test -count=1 -v -timeout 2h ./test/kill -args -kills $(KILLS) | tee bin/chaos.log
+	@{ grep -oE '[0-9]+ kills, .*|^(---|ok) .*' bin/chaos.log; grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-; nproc | sed 's/$$/ cores/'; date +%F; } > bench/chaos.txt
 
 soak: build ## kills and load for an hour; make soak SOAK=12h for longer
 	$(GO) test -count=1 -v -timeout 0 ./test/kill -run 'TestKill$$' -args -soak $(SOAK)
