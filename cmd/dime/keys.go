@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -50,7 +51,7 @@ func masterKey(cfg config.Config, log *slog.Logger) ([]byte, error) {
 	if cfg.City.Mode == "off" {
 		level = slog.LevelWarn
 	}
-	log.Log(nil, level, "made a master key: without it the data can't be read; back it up apart from the data, or name another with --master-key", "file", file)
+	log.Log(context.Background(), level, "made a master key: without it the data can't be read; back it up apart from the data, or name another with --master-key", "file", file)
 	return key, nil
 }
 

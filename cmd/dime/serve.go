@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -182,6 +181,3 @@ func httpURL(l net.Listener) string {
 	}
 	return "http://" + addr.String()
 }
-
-// drainFor is longer than the engine's own drain, for the answers to leave.
-func drainFor(cfg config.Config) time.Duration { return cfg.Engine.Drain + 2*time.Second }

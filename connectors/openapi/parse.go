@@ -3,6 +3,7 @@ package openapi
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -158,7 +159,7 @@ func (c *caller) parseMultipart(r *http.Request, raw []byte) (map[string]any, st
 	mr := multipart.NewReader(bytes.NewReader(raw), ps["boundary"])
 	for {
 		part, err := mr.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return m, ""
 		}
 		if err != nil {

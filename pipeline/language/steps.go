@@ -226,9 +226,6 @@ func (c *compiler) stepFields(n *yamldoc.Node, s *Step) {
 	}
 }
 
-// undoLater compiles what must wait until every name of the run is known.
-func (c *compiler) undoLater(f func()) { c.later = append(c.later, f) }
-
 // list reads a field that must be a list of steps.
 func (c *compiler) list(n *yamldoc.Node, what string, at *yamldoc.Node) *yamldoc.Node {
 	if n == nil {

@@ -30,7 +30,7 @@ func ParseSpan(s string) (Span, error) {
 		if err != nil || n > 1_000_000 {
 			return sp, fmt.Errorf("%q is not a period: write for instance 500ms, 30s, 15m, 2h, 3d or 2w", s)
 		}
-		rank := 0
+		var rank int
 		switch rest[i:j] {
 		case "w":
 			sp.Days, rank = sp.Days+7*n, 6

@@ -6,15 +6,6 @@ import (
 	_ "time/tzdata"
 )
 
-func rome(t testing.TB) *time.Location {
-	t.Helper()
-	z, err := time.LoadLocation("Europe/Rome")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return z
-}
-
 func TestCronAndEveryFire(t *testing.T) {
 	w := newWorld(t, `
 route: tick

@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"errors"
 
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/pipeline/language"
@@ -28,7 +29,7 @@ func (e emit) run(ctx context.Context, f *Frame, path string, m *Memory) (Outcom
 		return failing(flt), nil
 	}
 	err = f.Fx.Emit(ctx, path, e.s.EventType, v)
-	if flt, ok := err.(*fault.Error); ok {
+	if flt := (*fault.Error)(nil); errors.As(err, &flt) {
 		return failing(flt), nil
 	}
 	return Outcome{}, err

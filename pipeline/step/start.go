@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"errors"
 
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/pipeline/language"
@@ -26,7 +27,7 @@ func (t start) run(ctx context.Context, f *Frame, path string, m *Memory) (Outco
 		return failing(flt), nil
 	}
 	id, err := f.Fx.Start(ctx, path, t.s.Target, v)
-	if flt, ok := err.(*fault.Error); ok {
+	if flt := (*fault.Error)(nil); errors.As(err, &flt) {
 		return failing(flt), nil
 	}
 	return Outcome{Value: id}, err
