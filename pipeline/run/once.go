@@ -21,6 +21,7 @@ func (e *Engine) requestOnce(ctx context.Context, x *exec) Answer {
 			return a
 		}
 		if g.Hash != string(x.bodyHash) {
+			w.Leave(e.clock)
 			x.cancel(nil)
 			return keyReused()
 		}
@@ -71,9 +72,9 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 	}
 	pub, anew := e.store.PublicID(id), false
 	w := e.answers.Enter(id, x.deadline) // before the look: no answer is missed
+	defer e.answers.Leave(e.clock, id, w)
 	r, rs, err := e.store.Load(ctx, id)
 	if err != nil {
-		e.answers.Leave(id, w)
 		if errors.Is(err, store.ErrErased) {
 			return problem(410, "erased", "The data of this request was erased", "").of(pub)
 		}
@@ -81,27 +82,21 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 		return problem(503, string(fault.Unavailable), "The journal cannot be read now", "").with("Retry-After", "5")
 	}
 	if a, ok := lastAnswer(rs, pub); ok && a.Status < 500 {
-		e.answers.Leave(id, w)
 		return a.with("Idempotent-Replayed", "true")
 	}
 	switch r.State {
 	case store.Undoing:
-		e.answers.Leave(id, w)
 		return problem(503, "undoing", "The first request is being undone", "").of(pub).with("Retry-After", "5")
 	case store.Parked:
-		e.answers.Leave(id, w)
 		return e.parkedAnswer(pub)
 	case store.Cancelled:
-		e.answers.Leave(id, w)
 		return problem(409, "cancelled", "The request was cancelled", r.Reason).of(pub)
 	case store.Done:
-		e.answers.Leave(id, w)
 		return Answer{Status: 204, Run: pub}.with("Idempotent-Replayed", "true")
 	case store.Failed:
 		anew = true
 		if err := e.restart(ctx, id, &entry{kind: store.Person, at: e.clock.Now(), x: map[string]any{"act": "restart", "as": "caller"}}); err != nil &&
 			!errors.Is(err, store.ErrFenced) {
-			e.answers.Leave(id, w)
 			e.log.Error("starting a failed run again", "run", pub, "error", err)
 			return problem(503, string(fault.Unavailable), "The journal cannot be written now", "").of(pub).with("Retry-After", "5")
 		}
@@ -112,7 +107,6 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 		}
 		return a.a.with("Idempotent-Replayed", "true")
 	}
-	e.answers.Leave(id, w)
 	return e.lateAnswer(pub)
 }
 

@@ -237,7 +237,7 @@ func (e *Engine) awaitRun(ctx context.Context, x *exec, w *waiter) (Answer, *sto
 	if a, ok := e.await(ctx, w); ok {
 		return a.a, a.dup
 	}
-	e.answers.Leave(x.id, w)
+	e.answers.Leave(e.clock, x.id, w)
 	x.mu.Lock()
 	accepting := x.accepting
 	x.dropped = !accepting

@@ -6,6 +6,7 @@ package waiting
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ type Place[A any] struct {
 	ch       chan A
 	deadline time.Time
 	won      atomic.Bool
+	waited   bool // the waiter's own: Wait was called
 }
 
 func newPlace[A any](deadline time.Time) *Place[A] {
@@ -34,9 +36,19 @@ func (p *Place[A]) tell(c clock.Clock, a A) {
 	}
 }
 
+// Leave gives up a place. An answer that came before anybody waited for it had
+// counted the waiter, who never rested, a second time.
+func (p *Place[A]) Leave(c clock.Clock) {
+	if !p.waited && !p.won.CompareAndSwap(false, true) {
+		<-p.ch
+		clock.Leave(c)
+	}
+}
+
 // Wait blocks a counted goroutine, uncounted, until the answer, the deadline, the
 // caller's leaving, or stopped: nothing answers any more.
 func (p *Place[A]) Wait(ctx context.Context, c clock.Clock, stopped <-chan struct{}) (none A, ok bool) {
+	p.waited = true
 	late := make(chan struct{})
 	stop := c.At(p.deadline, func() {
 		if p.won.CompareAndSwap(false, true) {
@@ -84,23 +96,20 @@ func (r *Room[A]) Enter(id store.RunID, deadline time.Time) *Place[A] {
 	return p
 }
 
-// Leave takes a waiter out; false if it was notified meanwhile.
-func (r *Room[A]) Leave(id store.RunID, p *Place[A]) bool {
+// Leave takes a waiter out, whether it was answered or not.
+func (r *Room[A]) Leave(c clock.Clock, id store.RunID, p *Place[A]) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	l := r.by[id]
-	for i := range l {
-		if l[i] == p {
-			l = append(l[:i:i], l[i+1:]...)
-			if len(l) == 0 {
-				delete(r.by, id)
-			} else {
-				r.by[id] = l
-			}
-			return true
-		}
+	if i := slices.Index(l, p); i >= 0 {
+		l = append(l[:i:i], l[i+1:]...)
 	}
-	return false
+	if len(l) == 0 {
+		delete(r.by, id)
+	} else {
+		r.by[id] = l
+	}
+	r.mu.Unlock()
+	p.Leave(c)
 }
 
 // Waiting says whether anybody waits for a run.
