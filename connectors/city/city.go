@@ -25,7 +25,6 @@ import (
 
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/all"
-	"github.com/dime-bus/dime/connectors/openapi"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/yamldoc"
 )
@@ -39,6 +38,7 @@ type Config struct {
 	Zone       *time.Location                  // nil is Europe/Rome
 	Seed       string                          // of made-up values; "" is "venezia"
 	Log        *slog.Logger
+	URL        func() string // where the city is reached; nil where links to it don't matter
 }
 
 // City is the virtual city. It is safe for concurrent use.
@@ -47,18 +47,13 @@ type City struct {
 	mux  *http.ServeMux
 	logs *os.File // arrivals; nil keeps them in memory
 
-	sides   atomic.Pointer[map[string]*openapi.Emulator]
+	sides   atomic.Pointer[map[string]connectors.Emulator]
 	mu      sync.Mutex
 	faults  map[string]bool
 	on      atomic.Pointer[map[string]bool] // a copy of faults, for reading without a lock
-	memory  []openapi.Arrival
+	memory  []connectors.Arrival
 	logged  sync.Mutex
 	changes sync.Mutex // Reload
-}
-
-type emulated interface {
-	connectors.Connector
-	Emulator(openapi.EmulatorConfig) (*openapi.Emulator, error)
 }
 
 // New makes the city. With problems that are no warnings it is nil.
@@ -73,7 +68,7 @@ func New(cfg Config) (*City, []yamldoc.Problem) {
 		cfg.Seed = "venezia"
 	}
 	c := &City{cfg: cfg, faults: map[string]bool{}}
-	c.sides.Store(&map[string]*openapi.Emulator{})
+	c.sides.Store(&map[string]connectors.Emulator{})
 	trouble := func(what string, err error) []yamldoc.Problem {
 		return []yamldoc.Problem{{Pos: yamldoc.Pos{File: cfg.Data, Line: 1, Column: 1}, Rule: "city", Message: fmt.Sprintf("%s: %v", what, err)}}
 	}
@@ -134,9 +129,9 @@ func (c *City) Reload(fsys fs.FS, cs map[string]connectors.Connector) []yamldoc.
 	if cs == nil {
 		cs, ps = all.Build(fsys, all.Deps{})
 	}
-	next := map[string]*openapi.Emulator{}
+	next := map[string]connectors.Emulator{}
 	for name, x := range cs {
-		em, ok := x.(emulated)
+		em, ok := x.(connectors.Emulated)
 		if !ok {
 			continue
 		}
@@ -145,8 +140,8 @@ func (c *City) Reload(fsys fs.FS, cs map[string]connectors.Connector) []yamldoc.
 			ps = append(ps, yamldoc.Problem{Pos: yamldoc.Pos{File: all.Dir + "/" + name + ".yaml", Line: 1, Column: 1}, Rule: "city", Message: "the virtual city has a page of this name: call the connector otherwise"})
 			continue
 		}
-		e, err := em.Emulator(openapi.EmulatorConfig{
-			Data: c.folder(), Clock: c.cfg.Clock, Zone: c.cfg.Zone, Seed: c.cfg.Seed, Log: c.cfg.Log,
+		e, err := em.Emulator(connectors.EmulatorConfig{
+			Data: c.folder(), URL: func() string { return c.url() + "/" + name }, Clock: c.cfg.Clock, Zone: c.cfg.Zone, Seed: c.cfg.Seed, Log: c.cfg.Log,
 			Record: c.record, On: func(f string) bool { return c.switched(name + "." + f) },
 			Latency: func() time.Duration { return c.latency(name) },
 		})
@@ -173,6 +168,13 @@ func (c *City) Reload(fsys fs.FS, cs map[string]connectors.Connector) []yamldoc.
 	}
 	c.sides.Store(&next)
 	return yamldoc.Sort(ps)
+}
+
+func (c *City) url() string {
+	if c.cfg.URL == nil {
+		return ""
+	}
+	return c.cfg.URL()
 }
 
 func (c *City) folder() string {
@@ -208,7 +210,7 @@ func (c *City) serveSide(w http.ResponseWriter, r *http.Request) {
 
 // record appends an arrival to the log, one line in one write, so that neither
 // this process's end nor the engine's can lose or tear one that was acted on.
-func (c *City) record(a openapi.Arrival) error {
+func (c *City) record(a connectors.Arrival) error {
 	if c.logs == nil {
 		c.logged.Lock()
 		c.memory = append(c.memory, a)
@@ -226,18 +228,18 @@ func (c *City) record(a openapi.Arrival) error {
 }
 
 // Arrivals reads the log, oldest first. A line that a kill tore is left out.
-func (c *City) Arrivals() ([]openapi.Arrival, error) {
+func (c *City) Arrivals() ([]connectors.Arrival, error) {
 	c.logged.Lock()
 	defer c.logged.Unlock()
 	if c.logs == nil {
 		return slices.Clone(c.memory), nil
 	}
-	var as []openapi.Arrival
+	var as []connectors.Arrival
 	r := bufio.NewReaderSize(io.NewSectionReader(c.logs, 0, 1<<62), 64<<10)
 	for {
 		b, err := r.ReadBytes('\n')
 		if len(b) > 0 {
-			var a openapi.Arrival
+			var a connectors.Arrival
 			if json.Unmarshal(b, &a) == nil {
 				as = append(as, a)
 			}
@@ -252,8 +254,8 @@ func (c *City) Arrivals() ([]openapi.Arrival, error) {
 }
 
 // Effects is the ledger of all systems, oldest first.
-func (c *City) Effects() ([]openapi.Effect, error) {
-	es := []openapi.Effect{}
+func (c *City) Effects() ([]connectors.LedgerRow, error) {
+	es := []connectors.LedgerRow{}
 	for _, e := range *c.sides.Load() {
 		x, err := e.Effects()
 		if err != nil {
@@ -261,7 +263,7 @@ func (c *City) Effects() ([]openapi.Effect, error) {
 		}
 		es = append(es, x...)
 	}
-	slices.SortStableFunc(es, func(a, b openapi.Effect) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(es, func(a, b connectors.LedgerRow) int { return a.At.Compare(b.At) })
 	return es, nil
 }
 
@@ -272,10 +274,10 @@ func (c *City) getArrivals(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if only := r.URL.Query().Get("connector"); only != "" {
-		as = slices.DeleteFunc(as, func(a openapi.Arrival) bool { return a.Connector != only })
+		as = slices.DeleteFunc(as, func(a connectors.Arrival) bool { return a.Connector != only })
 	}
 	if as == nil {
-		as = []openapi.Arrival{}
+		as = []connectors.Arrival{}
 	}
 	writeJSON(w, http.StatusOK, as)
 }
@@ -287,7 +289,7 @@ func (c *City) getEffects(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if only := r.URL.Query().Get("connector"); only != "" {
-		es = slices.DeleteFunc(es, func(e openapi.Effect) bool { return e.Connector != only })
+		es = slices.DeleteFunc(es, func(e connectors.LedgerRow) bool { return e.Connector != only })
 	}
 	writeJSON(w, http.StatusOK, es)
 }

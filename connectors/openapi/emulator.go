@@ -20,50 +20,13 @@ import (
 	"github.com/dime-bus/dime/internal/schema"
 )
 
-// Arrival is a request as it came in, before anything was made of it.
-type Arrival struct {
-	Connector string    `json:"connector"`
-	Operation string    `json:"operation"` // "" where the path fits none
-	Method    string    `json:"method"`
-	Path      string    `json:"path"`
-	Key       string    `json:"key,omitempty"` // Idempotency-Key, else X-Request-ID
-	Subject   string    `json:"subject,omitempty"`
-	Body      string    `json:"body,omitempty"`
-	At        time.Time `json:"at"`
-}
-
-// Effect is one row of the ledger: something that was carried out.
-type Effect struct {
-	Connector string    `json:"connector"`
-	Operation string    `json:"operation"`
-	Subject   string    `json:"subject"`
-	Key       string    `json:"key"`
-	At        time.Time `json:"at"`
-}
-
-// EmulatorConfig is what the far side of a connector is played with.
-type EmulatorConfig struct {
-	Data  string         // folder of its memory; "" forgets at the end
-	Clock clock.Clock    // nil is the machine's
-	Zone  *time.Location // the city's; nil is Europe/Rome
-	Seed  string         // of the values that stand in for a state file
-	Log   *slog.Logger
-	// Record is told of every request before any deduplication; an error refuses
-	// the request, for what is not on record must not have an effect.
-	Record func(Arrival) error
-	// On says whether the fault CONNECTOR.x is switched on, by the part behind the
-	// connector's name: "hold.timeout", "no-dedupe". Latency is added to every answer.
-	On      func(name string) bool
-	Latency func() time.Duration
-}
-
 // Emulator plays the system that a document describes, over its true protocol.
 // With a state file beside the document (NAME.state.yaml) it keeps rows and
 // follows rules; without one it answers values that fit the schemas, always the
 // same for the same request.
 type Emulator struct {
 	c       *Connector
-	cfg     EmulatorConfig
+	cfg     connectors.EmulatorConfig
 	state   *stateFile // nil without one
 	routes  []pattern
 	foundBy map[string][]string // safe operation -> effects it tells of
@@ -87,7 +50,7 @@ func standing() []string {
 }
 
 // Emulator makes the far side.
-func (c *Connector) Emulator(cfg EmulatorConfig) (*Emulator, error) {
+func (c *Connector) Emulator(cfg connectors.EmulatorConfig) (connectors.Emulator, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = clock.Real{}
 	}
@@ -154,7 +117,7 @@ func (e *Emulator) Faults() []string {
 }
 
 // Effects is the ledger so far.
-func (e *Emulator) Effects() ([]Effect, error) {
+func (e *Emulator) Effects() ([]connectors.LedgerRow, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.open(); err != nil {
@@ -180,7 +143,11 @@ var errClosed = errors.New("the emulator was closed")
 
 // Resume makes e, which has not been used yet, go on from what a closed emulator
 // without a folder of its own had in memory.
-func (e *Emulator) Resume(closed *Emulator) {
+func (e *Emulator) Resume(old connectors.Emulator) {
+	closed, ok := old.(*Emulator)
+	if !ok {
+		return
+	}
 	closed.mu.Lock()
 	defer closed.mu.Unlock()
 	e.past = closed.past
@@ -221,8 +188,8 @@ func (e *Emulator) open() error {
 	return nil
 }
 
-func (e *Emulator) row(l line) Effect {
-	return Effect{Connector: e.c.desc.Name, Operation: l.Op, Subject: l.Subject, Key: l.Key, At: l.At}
+func (e *Emulator) row(l line) connectors.LedgerRow {
+	return connectors.LedgerRow{Connector: e.c.desc.Name, Operation: l.Op, Subject: l.Subject, Key: l.Key, At: l.At}
 }
 
 // reply is an answer in the making.
@@ -250,7 +217,7 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	call, vars, known := e.match(r)
-	a := Arrival{Connector: e.c.desc.Name, Method: r.Method, Path: r.URL.RequestURI(), Body: string(body), At: e.cfg.Clock.Now().UTC()}
+	a := connectors.Arrival{Connector: e.c.desc.Name, Method: r.Method, Path: r.URL.RequestURI(), Body: string(body), At: e.cfg.Clock.Now().UTC()}
 	var args map[string]any
 	var wrong *reply
 	var idem string // the Idempotency-Key alone: an X-Request-ID is for the logs and deduplicates nothing
@@ -388,7 +355,7 @@ func drop(w http.ResponseWriter) {
 }
 
 // carryOut does what was asked, once for a key where the operation is keyed.
-func (e *Emulator) carryOut(call *caller, args map[string]any, a Arrival, idem string) reply {
+func (e *Emulator) carryOut(call *caller, args map[string]any, a connectors.Arrival, idem string) reply {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.open(); err != nil {

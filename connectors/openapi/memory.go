@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/schema"
 )
 
@@ -23,7 +24,7 @@ type memory struct {
 	file    *os.File // nil keeps nothing
 	rows    map[string]*collection
 	done    map[string]line // operation, NUL, key -> what was answered
-	effects []Effect
+	effects []connectors.LedgerRow
 	plain   []line // effects without a state file, for found_by
 	journal []line // read at opening, until replay
 	kept    []line // everything written, where there is no file

@@ -182,11 +182,11 @@ func TestParameterStyles(t *testing.T) {
 	// What the one side writes the other must read.
 	r := httptest.NewRequest("GET", strings.TrimPrefix(req.URL.String(), "https://far.example/b"), nil)
 	r.Header = req.Header
-	em, err := c.Emulator(EmulatorConfig{})
+	em, err := c.Emulator(connectors.EmulatorConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, vars, _ := em.match(r)
+	found, vars, _ := em.(*Emulator).match(r)
 	if found == nil {
 		t.Fatal("the path is not recognised")
 	}
@@ -242,7 +242,7 @@ func TestBodies(t *testing.T) {
 	}) {
 		t.Errorf("XML must be left out with its reason: %v", c.desc.Warnings)
 	}
-	em, err := c.Emulator(EmulatorConfig{})
+	em, err := c.Emulator(connectors.EmulatorConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestBodies(t *testing.T) {
 		}
 		r := httptest.NewRequest(req.Method, req.URL.RequestURI(), strings.NewReader(string(req.Body)))
 		r.Header = req.Header
-		found, vars, _ := em.match(r)
+		found, vars, _ := em.(*Emulator).match(r)
 		back, _, wrong := found.parse(r, vars, req.Body)
 		if wrong != nil {
 			t.Errorf("%s: %v", op, wrong.body)
@@ -408,11 +408,11 @@ func TestStatelessEmulator(t *testing.T) {
 	c := must(t, doc("3.0.3", books), "operations:\n  add_book: {keyed: c, found_by: book_by_key}\n")
 	dir := t.TempDir()
 	start := func() (*Emulator, func(method, path, key, body string) (int, any)) {
-		em, err := c.Emulator(EmulatorConfig{Data: dir, Seed: "s"})
+		em, err := c.Emulator(connectors.EmulatorConfig{Data: dir, Seed: "s"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return em, func(method, path, key, body string) (int, any) {
+		return em.(*Emulator), func(method, path, key, body string) (int, any) {
 			r := httptest.NewRequest(method, path, strings.NewReader(body))
 			r.Header.Set("Content-Type", "application/json")
 			r.Header.Set("Idempotency-Key", key)
@@ -508,10 +508,11 @@ func FuzzDocument(f *testing.F) {
 			}
 			return
 		}
-		em, err := c.Emulator(EmulatorConfig{})
+		far, err := c.Emulator(connectors.EmulatorConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
+		em := far.(*Emulator)
 		for _, call := range c.ops {
 			call.base, _ = url.Parse("https://far.example")
 			_, _ = call.build(connectors.Call{Args: map[string]any{}, Key: "k"})

@@ -300,6 +300,30 @@ type Blobs interface {
 	GetBlob(ctx context.Context, digest string) ([]byte, error)
 }
 
+// Table is a small sealed table of one owner, a connector or the archive of
+// documents. Keys are in clear: they hold nothing personal. Values are sealed by
+// the city's key.
+type Table interface {
+	Get(ctx context.Context, key string) (value []byte, found bool, err error)
+	// Update replaces a row by what f makes of it (nil: there is none; nil from f:
+	// delete it) and returns when that is durable. f runs again when another writer
+	// came in between, so it has no effect of its own; its error changes nothing.
+	Update(ctx context.Context, key string, f func(old []byte) ([]byte, error)) error
+	// List gives rows whose key has the prefix, above the key `after`, in order.
+	List(ctx context.Context, prefix, after string, max int) ([]Row, error)
+}
+
+// Row of a Table.
+type Row struct {
+	Key   string
+	Value []byte
+}
+
+// Tables gives each owner its own.
+type Tables interface {
+	Table(owner string) Table
+}
+
 // Message is a row of the embedded bus.
 type Message struct {
 	Seq      int64
@@ -350,6 +374,7 @@ type Store interface {
 	Journal
 	Versions
 	Blobs
+	Tables
 	Queues
 	// PublicID and ParseID turn a run's number into the id that people see (the
 	// number and a 64-bit MAC, base32) and back; a wrong MAC is ErrNoRun.

@@ -42,6 +42,7 @@ create table if not exists version(digest text primary key, route text not null,
 create table if not exists blob(digest text primary key, size integer not null, at integer not null, bytes blob not null);
 create table if not exists blob_use(digest text, run integer, primary key (digest, run)) without rowid;
 create index if not exists blob_use_run on blob_use(run);
+create table if not exists note(owner text, k text, rev integer not null, value blob not null, primary key (owner, k)) without rowid;
 create table if not exists person(token blob primary key, wrapped_key blob, destroyed integer) without rowid;
 create table if not exists fired(route text, at integer, primary key (route, at)) without rowid;
 

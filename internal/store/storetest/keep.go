@@ -15,6 +15,7 @@ func keepTests() []entry {
 	return []entry{
 		{"versions stay while a run needs them", versions},
 		{"blobs come back, once a content", blobs},
+		{"a table's rows are its owner's, sealed, and lose no update", tables},
 		{"nothing personal is readable at rest", canaries},
 		{"an erased person's bodies are gone, skeletons stay", erasure},
 		{"a run of two persons is readable until both are erased", erasureOfTwo},
