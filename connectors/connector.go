@@ -6,7 +6,6 @@ package connectors
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"github.com/dime-bus/dime/internal/fault"
@@ -128,19 +127,6 @@ func (p Policy) Or(q Policy) Policy {
 		p.Pause = q.Pause
 	}
 	return p
-}
-
-// Receiver is a connector that the outside calls by HTTP (SPID's ACS, pagoPA's
-// SOAP, webhooks).
-type Receiver interface {
-	// Receive returns the patterns (net/http's) and their handlers.
-	Receive() map[string]http.Handler
-}
-
-// Source is a connector that polls or subscribes by itself. Run returns when ctx
-// ends; publish returns when the event is stored.
-type Source interface {
-	Run(ctx context.Context, publish func(ctx context.Context, eventType, id string, data any) error) error
 }
 
 // Checker says whether the far side can be reached.

@@ -20,5 +20,6 @@ type Spec struct {
 	FS      fs.FS
 	Client  *httpclient.Client // nil where nothing is called (lint)
 	Schemas *schema.Set        // the city's, for kinds whose operations name them
+	Host    Host               // zero where nothing is called
 	City    string             // URL of the virtual city, CityOff, or "" where nothing is called
 }

@@ -55,7 +55,8 @@ func build[T any, C interface {
 type Deps struct {
 	Client  *httpclient.Client // nil where nothing is called (lint)
 	Schemas *schema.Set        // the city's; nil where none are named
-	City    string             // URL of the virtual city, connectors.CityOff, or "" where nothing is called
+	Host    connectors.Host
+	City    string // URL of the virtual city, connectors.CityOff, or "" where nothing is called
 }
 
 var nameForm = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,39}$`)
@@ -129,7 +130,7 @@ func one(fsys fs.FS, file, name string, d Deps) (connectors.Connector, []yamldoc
 		if n.Get(k.Field) == nil {
 			continue
 		}
-		return k.New(connectors.Spec{Name: name, File: file, Node: n, FS: fsys, Client: d.Client, Schemas: d.Schemas, City: d.City})
+		return k.New(connectors.Spec{Name: name, File: file, Node: n, FS: fsys, Client: d.Client, Schemas: d.Schemas, Host: d.Host, City: d.City})
 	}
 	sort.Strings(fields)
 	for _, p := range n.Pairs {
