@@ -9,6 +9,7 @@ import (
 	"github.com/expr-lang/expr/ast"
 
 	"github.com/dime-bus/dime/internal/schema"
+	"github.com/dime-bus/dime/internal/taxcode"
 )
 
 // functionNames are all that may be called; everything else of expr's library is
@@ -269,7 +270,7 @@ func simple(name string) (spec, usage string, result *schema.Type, run runner) {
 	case "working_days":
 		return "i", "working_days(7)", &schema.Type{Kind: schema.Period, Format: "working"}, workingDays
 	case "tax_code_valid":
-		return "s", "tax_code_valid(string)", boolean, valid("tax_code_valid", schema.TaxCodeValid)
+		return "s", "tax_code_valid(string)", boolean, valid("tax_code_valid", taxcode.Valid)
 	case "iuv_valid":
 		return "s", "iuv_valid(string)", boolean, valid("iuv_valid", schema.IUVValid)
 	case "mask":

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dime-bus/dime/internal/taxcode"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -150,7 +151,7 @@ var ownFormats = [...]struct {
 	name     string
 	validate func(any) error
 }{
-	{"tax-code", stringFormat(TaxCodeValid)},
+	{"tax-code", stringFormat(taxcode.Valid)},
 	{"iuv", stringFormat(IUVValid)},
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/dime-bus/dime/internal/taxcode"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
@@ -326,8 +327,8 @@ func TestCodes(t *testing.T) {
 		"RSSMRA80AL1L736F": true, // omocodia of the first
 		"rssmra80a01l736u": false, "00488410010": true, "00488410011": false, "": false, "RSSMRA80A01L73": false,
 	} {
-		if got := TaxCodeValid(s); got != want {
-			t.Errorf("TaxCodeValid(%q) = %v", s, got)
+		if got := taxcode.Valid(s); got != want {
+			t.Errorf("taxcode.Valid(%q) = %v", s, got)
 		}
 	}
 	for s, want := range map[string]bool{
