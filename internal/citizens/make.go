@@ -137,8 +137,7 @@ func (m *maker) household(room int) {
 		sex = "F"
 	}
 	head := m.someone(sex, from, 20, 95)
-	if m.chance(1) { // a namesake born on the same day in the same place
-		twin := pick(m, m.people)
+	if twin := pick(m, m.people); m.chance(1) && !twin.Minor(today) { // a namesake born on the same day in the same place
 		head.GivenName, head.Surname, head.Sex, head.Born, head.BirthPlace, head.Citizenship =
 			twin.GivenName, twin.Surname, twin.Sex, twin.Born, twin.BirthPlace, twin.Citizenship
 	}
