@@ -16,6 +16,9 @@ type Config struct {
 	Listen    string // host:port of the public face
 	Admin     string // host:port of the admin face
 	AdminOpen bool   // the admin face may listen beyond loopback
+	Soap      string // host:port where national platforms call connectors
+	SoapTLS   TLS    // of that face
+	SoapOpen  bool   // it may listen beyond loopback without TLS of its own
 	Data      string // folder of everything that is kept
 	City      City
 	BaseURL   string // public URL, where it is not http://LISTEN
@@ -27,6 +30,13 @@ type Config struct {
 	Limits  Limits
 	Clients []Client
 	Tokens  Tokens
+}
+
+// TLS is a face's own: files that are read anew when they change, so that
+// certificates rotate without a restart. Zero is plain HTTP.
+type TLS struct {
+	Certificate, Key string // PEM files
+	ClientCA         string // PEM file: who must show a certificate signed by one of these
 }
 
 // City says which virtual city the connectors talk to.
@@ -75,7 +85,7 @@ type Tokens struct {
 // Default is what an installation gets that says nothing.
 func Default() Config {
 	return Config{
-		Name: "Dime", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Data: "data",
+		Name: "Dime", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Soap: "127.0.0.1:8083", Data: "data",
 		City: City{Mode: "off"}, Log: "info",
 		Engine: Engine{
 			Ladder:       []time.Duration{5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour},

@@ -32,6 +32,7 @@ func Flags() []Flag {
 	all := []Flag{
 		{Name: "listen", Usage: "address of the public face, host:port; port 0 takes a free one"},
 		{Name: "admin", Usage: "address of the admin face, host:port, on loopback"},
+		{Name: "soap", Usage: "address where national platforms call connectors (pagoPA's node), host:port"},
 		{Name: "data", Usage: "folder of the journal and of everything else that is kept"},
 		{Name: "city", Usage: "the virtual city: embedded, the URL of a running one, or off"},
 		{Name: "ready-file", Usage: "file that gets the URLs once the bus is ready"},
@@ -51,6 +52,9 @@ type document struct {
 	Listen    *string       `yaml:"listen"`
 	Admin     *string       `yaml:"admin"`
 	AdminOpen *bool         `yaml:"admin_open"`
+	Soap      *string       `yaml:"soap"`
+	SoapOpen  *bool         `yaml:"soap_open"`
+	SoapTLS   *tlsDoc       `yaml:"soap_tls"`
 	Data      *string       `yaml:"data"`
 	City      *string       `yaml:"city"`
 	ReadyFile *string       `yaml:"ready_file"`
@@ -82,6 +86,12 @@ type limitsDoc struct {
 	Upload      *string `yaml:"upload"`
 	PerAddress  *int    `yaml:"connections_per_address"`
 	Connections *int    `yaml:"connections"`
+}
+
+type tlsDoc struct {
+	Certificate string `yaml:"certificate,required"`
+	Key         string `yaml:"key,required"`
+	ClientCA    string `yaml:"client_ca,required"`
 }
 
 type tokensDoc struct {
@@ -158,6 +168,8 @@ func (l *loader) set(name, v string, pos yamldoc.Pos) {
 		c.Listen = v
 	case "admin":
 		c.Admin = v
+	case "soap":
+		c.Soap = v
 	case "data":
 		c.Data = v
 	case "ready-file":
@@ -187,7 +199,7 @@ func (l *loader) file(root *yamldoc.Node) {
 	l.root = root
 	var d document
 	l.problems = append(l.problems, root.Decode(&d)...)
-	for name, v := range map[string]*string{"listen": d.Listen, "admin": d.Admin, "data": d.Data, "city": d.City,
+	for name, v := range map[string]*string{"listen": d.Listen, "admin": d.Admin, "soap": d.Soap, "data": d.Data, "city": d.City,
 		"ready-file": d.ReadyFile, "base-url": d.BaseURL, "master-key": d.MasterKey, "log": d.Log} {
 		if v != nil {
 			l.set(name, *v, l.at(strings.ReplaceAll(name, "-", "_")))
@@ -195,6 +207,10 @@ func (l *loader) file(root *yamldoc.Node) {
 	}
 	take(&l.cfg.Name, d.Name)
 	take(&l.cfg.AdminOpen, d.AdminOpen)
+	take(&l.cfg.SoapOpen, d.SoapOpen)
+	if d.SoapTLS != nil {
+		l.cfg.SoapTLS = TLS(*d.SoapTLS)
+	}
 	if e := d.Engine; e != nil {
 		c := &l.cfg.Engine
 		if root.Get("engine").Get("ladder") != nil {
@@ -321,6 +337,9 @@ func (l *loader) check() {
 	l.address("listen", c.Listen)
 	if host := l.address("admin", c.Admin); host != "" && !c.AdminOpen && !loopback(host) {
 		l.add(l.places["admin"], "the admin face would listen on %q, beyond loopback; it has no accounts of its own yet: keep it on 127.0.0.1, or say `admin_open: true` where the network guards it", host)
+	}
+	if host := l.address("soap", c.Soap); host != "" && !c.SoapOpen && c.SoapTLS == (TLS{}) && !loopback(host) {
+		l.add(l.places["soap"], "the soap face would listen on %q in plain HTTP, beyond loopback, and whoever reaches it could report payments: give it `soap_tls` with the platform's CA, or say `soap_open: true` where a proxy checks its certificate", host)
 	}
 	if c.Data == "" {
 		l.add(l.places["data"], "`data` is empty; name the folder that keeps the journal")

@@ -55,6 +55,8 @@ func TestWhole(t *testing.T) {
 name: X
 listen: ":80"
 admin: "[::1]:81"
+soap: 0.0.0.0:82
+soap_tls: {certificate: c, key: k, client_ca: ca}
 data: /d
 city: http://127.0.0.1:9/
 base_url: https://x.example/
@@ -71,7 +73,7 @@ clients:
 	if len(ps) > 0 {
 		t.Fatal(ps)
 	}
-	want := Config{Name: "X", Listen: ":80", Admin: "[::1]:81", Data: "/d", City: City{"url", "http://127.0.0.1:9"}, BaseURL: "https://x.example",
+	want := Config{Name: "X", Listen: ":80", Admin: "[::1]:81", Soap: "0.0.0.0:82", SoapTLS: TLS{"c", "k", "ca"}, Data: "/d", City: City{"url", "http://127.0.0.1:9"}, BaseURL: "https://x.example",
 		ReadyFile: "r", MasterKey: Secret{"file:/k"}, Log: "warn",
 		Engine: Engine{[]time.Duration{time.Second, 2 * time.Second}, 0, time.Hour, 8 * time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Hour, 5 * time.Second, 6, 7},
 		Limits: Limits{2 << 20, 3 << 10, 8, 9}, Tokens: Tokens{"i", "https://j.example/k"},
@@ -175,7 +177,10 @@ func TestBrokenYAML(t *testing.T) {
 }
 
 func TestAdminOpen(t *testing.T) {
-	if _, ps := load("admin: 0.0.0.0:1\nadmin_open: true\n", nil, nil); len(ps) > 0 {
+	if _, ps := load("soap: 0.0.0.0:1\n", nil, nil); len(ps) != 1 || !strings.Contains(ps[0], "soap_tls") {
+		t.Errorf("a soap face open to everybody: %v", ps)
+	}
+	if _, ps := load("soap: 0.0.0.0:1\nsoap_open: true\nadmin: 0.0.0.0:1\nadmin_open: true\n", nil, nil); len(ps) > 0 {
 		t.Error(ps)
 	}
 }

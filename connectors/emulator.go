@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/dime-bus/dime/internal/citizens"
 	"github.com/dime-bus/dime/internal/clock"
 )
 
@@ -58,6 +59,9 @@ type EmulatorConfig struct {
 	Zone  *time.Location // the city's; nil is Europe/Rome
 	Seed  string         // of the values that stand in for a state file
 	Log   *slog.Logger
+	// Citizens are the people of the city, the same for every far side; nil is those
+	// of the seed.
+	Citizens func() *citizens.Register
 	// URL is where the city serves this far side, for the links that it hands out.
 	URL func() string
 	// Record is told of every request before any deduplication; an error refuses

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dime-bus/dime/connectors/city"
+	"github.com/dime-bus/dime/internal/citizens"
 	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/yamldoc"
 )
@@ -36,11 +37,12 @@ func newCityServer(c *content, data, addr string, log *slog.Logger) (*cityServer
 	if err != nil {
 		return nil, err
 	}
-	vc, problems := city.New(city.Config{FS: c, Data: filepath.Join(data, "city"), Log: log})
+	var l net.Listener
+	vc, problems := city.New(city.Config{FS: c, Data: filepath.Join(data, "city"), Log: log, URL: func() string { return httpURL(l) }})
 	if bad := refusals(problems); len(bad) > 0 {
 		return nil, refusedError{bad}
 	}
-	l, err := listen("city-listen", addr)
+	l, err = listen("city-listen", addr)
 	if err != nil {
 		return nil, errors.Join(err, vc.Close())
 	}
@@ -126,7 +128,7 @@ protocol, for serve --city URL. It keeps a log of every raw arrival (GET
 	f.StringVar(&data, "data", env("DIME_DATA", "data"), "folder of the city's memory, below which `city` is made")
 	f.StringVar(&ready, "ready-file", "", "file that gets the URL once the city answers")
 	f.StringVar(&level, "log", "info", "least level that is logged: debug, info, warn, error")
-	cmd.AddCommand(newCityFault(), newCityFaults())
+	cmd.AddCommand(newCityFault(), newCityFaults(), newCityCitizens())
 	return cmd
 }
 
@@ -156,6 +158,32 @@ CONNECTOR.latency.200ms, or CONNECTOR.no-dedupe. "dime city faults" lists them.`
 			return a.do(cmd.Context(), method, "/faults/"+url.PathEscape(args[0]), nil, nil)
 		},
 	}
+	cityFlag(&a, cmd)
+	return cmd
+}
+
+func newCityCitizens() *cobra.Command {
+	var a admin
+	var o output
+	cmd := &cobra.Command{
+		Use:   "citizens",
+		Short: "List the people of the virtual city; none of them is real",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := []citizens.Person{}
+			if err := a.do(cmd.Context(), http.MethodGet, "/citizens", nil, &v); err != nil {
+				return err
+			}
+			return o.print(cmd.OutOrStdout(), v, func(w io.Writer) error {
+				var rows [][]string
+				for _, p := range v {
+					rows = append(rows, []string{p.TaxCode, p.Name, p.Born.Format(time.DateOnly), string(p.Status), p.Family, p.Address.Label})
+				}
+				return columns(w, []string{"TAX CODE", "NAME", "BORN", "STATUS", "FAMILY", "ADDRESS"}, rows)
+			})
+		},
+	}
+	o.flag(cmd)
 	cityFlag(&a, cmd)
 	return cmd
 }

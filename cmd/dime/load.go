@@ -32,6 +32,7 @@ func (c *content) load() loaded { return c.loadFor(nil, reach{}) }
 // what a route has that says nothing of its own.
 type reach struct {
 	client           *httpclient.Client
+	host             connectors.Host
 	city             string // URL
 	within, patience time.Duration
 }
@@ -67,7 +68,7 @@ func (c *content) loadFor(prev *language.City, r reach) loaded {
 }
 
 func (c *content) loadOnce(prev *language.City, r reach) loaded {
-	b := c.connectors(r.client, r.city)
+	b := c.connectors(r)
 	var city *language.City
 	var ps []yamldoc.Problem
 	o := language.Options{Connectors: b.descriptions, Yields: c.shipped, Within: r.within, Patience: r.patience}
@@ -93,14 +94,14 @@ type built struct {
 // the same files. Routes hold the very operations that they call, so that new
 // connectors make every route that calls one be checked again. What a connector
 // is made of lies below config/ and schemas/: content opens nothing else.
-func (c *content) connectors(client *httpclient.Client, cityURL string) *built {
+func (c *content) connectors(r reach) *built {
 	from, err := digestBelow(c, "config", "schemas")
-	if last := c.last; err == nil && last != nil && last.from == from && last.client == client && last.cityURL == cityURL {
+	if last := c.last; err == nil && last != nil && last.from == from && last.client == r.client && last.cityURL == r.city {
 		return last
 	}
-	b := &built{from: from, client: client, cityURL: cityURL, descriptions: map[string]connectors.Description{}}
+	b := &built{from: from, client: r.client, cityURL: r.city, descriptions: map[string]connectors.Description{}}
 	schemas, _ := schema.Load(c, "schemas") // its problems come again from language.Load
-	b.connectors, b.problems = all.Build(c, all.Deps{Client: client, Schemas: schemas, City: cityURL})
+	b.connectors, b.problems = all.Build(c, all.Deps{Client: r.client, Schemas: schemas, Host: r.host, City: r.city})
 	for name, k := range b.connectors {
 		b.descriptions[name] = k.Describe()
 	}

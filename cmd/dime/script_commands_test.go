@@ -51,8 +51,8 @@ func ready(ts *testscript.TestScript, _ bool, args []string) {
 		b, err := os.ReadFile(ts.MkAbs(args[0]))
 		return err == nil && json.Unmarshal(b, &urls) == nil
 	})
-	if len(urls) != 3 {
-		ts.Fatalf("the ready file holds %v, not public, admin and city", urls)
+	if len(urls) != 4 {
+		ts.Fatalf("the ready file holds %v, not public, admin, soap and city", urls)
 	}
 	for name, u := range urls {
 		ts.Setenv(name, u)

@@ -116,6 +116,7 @@ func serve(ctx context.Context, errOut io.Writer, c *content, cfg config.Config,
 type urls struct {
 	Public string `json:"public"`
 	Admin  string `json:"admin"`
+	Soap   string `json:"soap"`
 	City   string `json:"city"`
 }
 
@@ -124,6 +125,7 @@ type urls struct {
 func (s *server) announce(w io.Writer) error {
 	u := s.urls()
 	fmt.Fprintf(w, "public  %s\nadmin   %s\n", u.Public, u.Admin)
+	fmt.Fprintf(w, "soap    %s\n", u.Soap)
 	if u.City != "" {
 		fmt.Fprintf(w, "city    %s\n", u.City)
 	}

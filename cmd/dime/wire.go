@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/dime-bus/dime/internal/gateway"
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/identity"
+	"github.com/dime-bus/dime/internal/store/serial"
 	"github.com/dime-bus/dime/internal/store/sqlite"
 	"github.com/dime-bus/dime/internal/telemetry"
 	"github.com/dime-bus/dime/internal/yamldoc"
@@ -47,9 +49,13 @@ type server struct {
 	engine  *run.Engine
 	gateway *gateway.Gateway
 
-	public, admin net.Listener
-	publicServer  *gateway.Server
-	adminServer   *gateway.Server
+	public, admin, soap net.Listener
+	publicServer        *gateway.Server
+	adminServer         *gateway.Server
+	soapServer          *gateway.Server
+
+	numbers *serial.Numbers
+	outside *outside
 
 	reloading sync.Mutex
 	inForce   atomic.Pointer[gateway.City]
@@ -94,6 +100,9 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		return s, err
 	}
 	s.closers = append(s.closers, s.store.Close)
+	if s.numbers, err = serial.Open(filepath.Join(cfg.Data, "numbers")); err != nil {
+		return s, err
+	}
 	s.bus = embedded.New(s.store, clock.Real{}, log)
 	s.closers = append(s.closers, s.bus.Close)
 
@@ -105,6 +114,18 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		return s, err
 	}
 	s.closers = append(s.closers, ignoreClosed(s.admin))
+
+	if s.soap, err = listen("soap", soapAddr(cfg)); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, ignoreClosed(s.soap))
+	soap := s.soap
+	if cfg.SoapTLS != (config.TLS{}) {
+		if soap, err = mutualTLS(soap, cfg.SoapTLS); err != nil {
+			return s, err
+		}
+	}
+	s.outside = newOutside(s.publishEvent, log)
 
 	cityURL := connectors.CityOff
 	switch cfg.City.Mode {
@@ -169,6 +190,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		return s, err
 	}
 	s.publicServer = gateway.NewServer(s.public, s.gateway, gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections}, log)
+	s.soapServer = gateway.NewServer(soap, s.outside, gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections}, log)
 	s.adminServer = gateway.NewServer(s.admin, admin, gateway.Limits{}, log)
 	return s, s.load(nil)
 }
@@ -241,7 +263,7 @@ func (s *server) load(prev *language.City) error {
 	} else if s.cfg.City.Mode == "url" {
 		url = s.cfg.City.URL
 	}
-	l := s.content.loadFor(prev, reach{client: s.client, city: url, within: s.cfg.Engine.Within, patience: s.cfg.Engine.Patience})
+	l := s.content.loadFor(prev, reach{client: s.client, city: url, host: s.host(), within: s.cfg.Engine.Within, patience: s.cfg.Engine.Patience})
 	if bad := refusals(l.problems); len(bad) > 0 {
 		return refusedError{bad}
 	}
@@ -253,6 +275,10 @@ func (s *server) load(prev *language.City) error {
 		s.log.Log(context.Background(), level, "content", "problem", p.String())
 	}
 	public := publicCity(l.city)
+	receivers, err := s.outside.handlers(l.connectors)
+	if err != nil {
+		return err
+	}
 	s.guards.add(l.connectors)
 	if err := s.engine.Swap(l.city); err != nil {
 		return err
@@ -260,6 +286,7 @@ func (s *server) load(prev *language.City) error {
 	if err := s.gateway.Swap(public); err != nil {
 		return errors.Join(err, s.engine.Swap(prev))
 	}
+	s.outside.swap(l.connectors, receivers)
 	s.inForce.Store(&public)
 	var versions []telemetry.RouteVersion
 	for _, r := range s.engine.Routes() {
@@ -279,7 +306,7 @@ func (s *server) recompile(src language.Source, called func(string) (language.So
 
 // start opens the faces and the engine; failed receives what ends them.
 func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	if s.city != nil {
 		s.city.serve(errs)
 	}
@@ -288,10 +315,12 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	}
 	go func() { report(errs, "public face", s.publicServer.Serve()) }()
 	go func() { report(errs, "admin face", s.adminServer.Serve()) }()
+	go func() { report(errs, "soap face", s.soapServer.Serve()) }()
 	if err := s.watch(ctx); err != nil {
 		return nil, err
 	}
 	s.ready.Store(true)
+	s.outside.start(ctx)
 	return errs, nil
 }
 
@@ -316,6 +345,9 @@ func (s *server) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Engine.Drain)
 	defer cancel()
 	s.engine.Drain(ctx)
+	if err := s.soapServer.Shutdown(ctx); err != nil {
+		s.log.Warn("closing the soap face", "err", err)
+	}
 	if err := s.publicServer.Shutdown(ctx); err != nil {
 		s.log.Warn("closing the public face", "err", err)
 	}
@@ -332,6 +364,10 @@ func (s *server) close() error {
 		defer cancel()
 		_ = s.publicServer.Shutdown(ctx) // after drain this has nothing left to say
 		_ = s.adminServer.Shutdown(ctx)
+		_ = s.soapServer.Shutdown(ctx)
+	}
+	if s.outside != nil {
+		s.outside.end()
 	}
 	if s.engine != nil {
 		s.engine.Stop()
@@ -344,7 +380,10 @@ func (s *server) close() error {
 }
 
 func (s *server) urls() urls {
-	u := urls{Public: s.cfg.BaseURL, Admin: httpURL(s.admin)}
+	u := urls{Public: s.cfg.BaseURL, Admin: httpURL(s.admin), Soap: httpURL(s.soap)}
+	if s.cfg.SoapTLS != (config.TLS{}) {
+		u.Soap = "https" + strings.TrimPrefix(u.Soap, "http")
+	}
 	if u.Public == "" {
 		u.Public = httpURL(s.public)
 	}

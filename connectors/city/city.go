@@ -25,6 +25,7 @@ import (
 
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/all"
+	"github.com/dime-bus/dime/internal/citizens"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/yamldoc"
 )
@@ -54,6 +55,8 @@ type City struct {
 	memory  []connectors.Arrival
 	logged  sync.Mutex
 	changes sync.Mutex // Reload
+
+	citizens func() *citizens.Register
 }
 
 // New makes the city. With problems that are no warnings it is nil.
@@ -68,6 +71,7 @@ func New(cfg Config) (*City, []yamldoc.Problem) {
 		cfg.Seed = "venezia"
 	}
 	c := &City{cfg: cfg, faults: map[string]bool{}}
+	c.citizens = sync.OnceValue(c.people)
 	c.sides.Store(&map[string]connectors.Emulator{})
 	trouble := func(what string, err error) []yamldoc.Problem {
 		return []yamldoc.Problem{{Pos: yamldoc.Pos{File: cfg.Data, Line: 1, Column: 1}, Rule: "city", Message: fmt.Sprintf("%s: %v", what, err)}}
@@ -96,6 +100,7 @@ func New(cfg Config) (*City, []yamldoc.Problem) {
 	c.mux = http.NewServeMux()
 	c.mux.HandleFunc("GET /arrivals", c.getArrivals)
 	c.mux.HandleFunc("GET /effects", c.getEffects)
+	c.mux.HandleFunc("GET /citizens", c.getCitizens)
 	c.mux.HandleFunc("GET /faults", c.getFaults)
 	c.mux.HandleFunc("PUT /faults/{name}", c.putFault)
 	c.mux.HandleFunc("DELETE /faults/{name}", c.deleteFault)
@@ -136,12 +141,12 @@ func (c *City) Reload(fsys fs.FS, cs map[string]connectors.Connector) []yamldoc.
 			continue
 		}
 		switch name {
-		case "arrivals", "effects", "faults":
+		case "arrivals", "citizens", "effects", "faults":
 			ps = append(ps, yamldoc.Problem{Pos: yamldoc.Pos{File: all.Dir + "/" + name + ".yaml", Line: 1, Column: 1}, Rule: "city", Message: "the virtual city has a page of this name: call the connector otherwise"})
 			continue
 		}
 		e, err := em.Emulator(connectors.EmulatorConfig{
-			Data: c.folder(), URL: func() string { return c.url() + "/" + name }, Clock: c.cfg.Clock, Zone: c.cfg.Zone, Seed: c.cfg.Seed, Log: c.cfg.Log,
+			Data: c.folder(), URL: func() string { return c.url() + "/" + name }, Clock: c.cfg.Clock, Zone: c.cfg.Zone, Seed: c.cfg.Seed, Log: c.cfg.Log, Citizens: c.citizens,
 			Record: c.record, On: func(f string) bool { return c.switched(name + "." + f) },
 			Latency: func() time.Duration { return c.latency(name) },
 		})
@@ -199,7 +204,7 @@ func (c *City) serveSide(w http.ResponseWriter, r *http.Request) {
 	e := (*c.sides.Load())[name]
 	if e == nil {
 		if r.URL.Path == "/" {
-			writeJSON(w, http.StatusOK, map[string]any{"systems": c.Names(), "pages": []string{"/arrivals", "/effects", "/faults"}})
+			writeJSON(w, http.StatusOK, map[string]any{"systems": c.Names(), "pages": []string{"/arrivals", "/citizens", "/effects", "/faults"}})
 			return
 		}
 		refuse(w, http.StatusNotFound, "the virtual city has no system "+name+"; it has "+strings.Join(c.Names(), ", "))
@@ -292,6 +297,23 @@ func (c *City) getEffects(w http.ResponseWriter, r *http.Request) {
 		es = slices.DeleteFunc(es, func(e connectors.LedgerRow) bool { return e.Connector != only })
 	}
 	writeJSON(w, http.StatusOK, es)
+}
+
+// people makes the city's citizens, who live at the addresses of its street
+// directory as it is now.
+func (c *City) people() *citizens.Register {
+	as, err := citizens.Addresses(c.cfg.FS)
+	if err != nil {
+		c.cfg.Log.Error("settling the citizens", "error", err)
+	}
+	return citizens.New(c.cfg.Seed, as...)
+}
+
+// Citizens are the people of the city. They do not change.
+func (c *City) Citizens() []citizens.Person { return c.citizens().All() }
+
+func (c *City) getCitizens(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, c.Citizens())
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -73,6 +73,7 @@ type rig struct {
 	dir    string
 	city   string // URL
 	public string // URL; the same over all lives
+	soap   string // host:port, the same over all lives
 	admin  string
 	token  string
 	client *http.Client
@@ -105,7 +106,7 @@ func newRig(t *testing.T, binary string) *rig {
 		}
 	})
 	r.city = r.await(r.far, ready)["city"]
-	r.public, r.admin = "http://"+freeAddr(t), "http://"+freeAddr(t)
+	r.public, r.admin, r.soap = "http://"+freeAddr(t), "http://"+freeAddr(t), freeAddr(t)
 	out, err := exec.Command(binary, "token", "--data", filepath.Join(r.dir, "far"), "--citizen", "RSSMRA80A01L736U", "--assurance", "2").Output()
 	if err != nil {
 		t.Fatalf("making a token: %v", err)
@@ -173,7 +174,7 @@ func (r *rig) start(env ...string) *proc {
 	os.Remove(ready)
 	p := launch(r.t, filepath.Join(r.dir, "bus.log"), append(env, "DIME_TEST_PROBE="+r.probeFile()), r.binary, "serve",
 		"--content", filepath.Join(r.dir, "content"), "--data", filepath.Join(r.dir, "bus"), "--city", r.city,
-		"--listen", strings.TrimPrefix(r.public, "http://"), "--admin", strings.TrimPrefix(r.admin, "http://"),
+		"--listen", strings.TrimPrefix(r.public, "http://"), "--admin", strings.TrimPrefix(r.admin, "http://"), "--soap", r.soap,
 		"--ready-file", ready, "--log", "warn")
 	r.mu.Lock()
 	r.bus = p
