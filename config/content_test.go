@@ -39,7 +39,7 @@ func TestContent(t *testing.T) {
 	for _, p := range problems {
 		t.Error(p)
 	}
-	for _, name := range []string{"agenda", "sanzioni", "segnalazioni", "stradario"} {
+	for _, name := range []string{"agenda", "deleghe", "protocollo", "sanzioni", "segnalazioni", "stradario"} {
 		c := cs[name]
 		if c == nil {
 			t.Errorf("connector %s is not built", name)

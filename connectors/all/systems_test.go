@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -178,4 +179,66 @@ func TestSegnalazioni(t *testing.T) {
 		}
 		return w.Setup
 	})
+}
+
+func TestProtocollo(t *testing.T) {
+	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
+		w := &world{Setup: wire(t, "protocollo")}
+		ask := map[string]any{"direction": "outgoing", "subject": "Certificato di residenza", "office": "Anagrafe", "sha256": strings.Repeat("ab", 32)}
+		w.Setup.Args = func(t *testing.T, op string) map[string]any {
+			switch op {
+			case "register":
+				return ask
+			case "registration_by_key":
+				w.call(t, "register", ask)
+				return map[string]any{"key": fmt.Sprintf("prepare-%s-%d", t.Name(), w.n)}
+			}
+			args := map[string]any{"protocol": w.call(t, "register", ask)["protocol"]}
+			if op == "annul" {
+				args["reason"] = "Registrato due volte"
+			}
+			return args
+		}
+		return w.Setup
+	})
+}
+
+func TestDeleghe(t *testing.T) {
+	connectortest.Run(t, func(t *testing.T) connectortest.Setup {
+		s := wire(t, "deleghe")
+		s.Args = func(_ *testing.T, op string) map[string]any {
+			return map[string]map[string]any{
+				"mandate":     {"deputy": mario, "principal": "RSSLCU12C09L736S", "purpose": "certificate-issue"},
+				"mandates_of": {"deputy": mario},
+			}[op]
+		}
+		return s
+	})
+}
+
+// Who may act for whom: parents for their children while these are minors, a
+// deputy in his purposes and his time, nobody else.
+func TestMandates(t *testing.T) {
+	const wife, son, grown, giulia = "VNLNNA82E54L736U", "RSSLCU12C09L736S", "RSSSRA05P61L736V", "BNCGLI92M41L736X"
+	w := &world{Setup: wire(t, "deleghe")}
+	for _, c := range []struct {
+		deputy, principal, purpose, kind string
+	}{
+		{mario, son, "certificate-issue", "parent"},
+		{wife, son, "anything", "parent"},
+		{mario, grown, "certificate-issue", ""},
+		{son, mario, "certificate-issue", ""},
+		{wife, mario, "payment", "mandate"},
+		{wife, mario, "change-of-address", ""},
+		{mario, wife, "payment", ""},
+		{mario, giulia, "change-of-address", "mandate"},
+		{giulia, mario, "payment", ""}, // it has ended
+		{mario, "TSTCTD80A01L736B", "payment", ""},
+	} {
+		a := w.call(t, "mandate", map[string]any{"deputy": c.deputy, "principal": c.principal, "purpose": c.purpose})
+		kind, _ := a["kind"].(string)
+		if a["valid"] != (c.kind != "") || kind != c.kind {
+			t.Errorf("%s for %s in %s: %v, want %q", c.deputy, c.principal, c.purpose, a, c.kind)
+		}
+	}
 }

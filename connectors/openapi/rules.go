@@ -2,12 +2,14 @@ package openapi
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/dime-bus/dime/internal/citizens"
 	"github.com/dime-bus/dime/internal/expression"
 	"github.com/dime-bus/dime/internal/schema"
 )
@@ -365,11 +367,40 @@ func (e *Emulator) seedRows(m *memory) error {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
+		if c.citizens {
+			if err := e.seedCitizens(col, c.key); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
 		for _, g := range c.generate {
 			if err := e.generate(col, c.key, g); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
+	}
+	return nil
+}
+
+// seedCitizens makes a row of every citizen, with the fields of citizens.Person.
+func (e *Emulator) seedCitizens(col *collection, key string) error {
+	register := citizens.New(e.cfg.Seed)
+	if e.cfg.Citizens != nil {
+		register = e.cfg.Citizens()
+	}
+	b, err := json.Marshal(register.All())
+	if err != nil {
+		return fmt.Errorf("writing the citizens as rows: %w", err)
+	}
+	var rows []map[string]any
+	if err := json.Unmarshal(b, &rows); err != nil {
+		return fmt.Errorf("reading the citizens as rows: %w", err)
+	}
+	for _, row := range rows {
+		id := joined(row[key], "")
+		if id == "" {
+			return fmt.Errorf("a citizen has no %s", key)
+		}
+		col.put(id, row)
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ import (
 //	        minutes: 30
 //	        for: {office: [anagrafe-venezia]}
 //	        row: {id: =office + "-" + date + "-" + time, starts_at: =starts_at}
+//	  people: {key: tax_code, citizens: true}   # those of the virtual city, as it lists them
 //	operations:
 //	  hold:
 //	    - find: slots
@@ -56,6 +57,7 @@ type seedCollection struct {
 	key      string
 	rows     []*value
 	generate []generator
+	citizens bool
 }
 
 type generator struct {
@@ -166,11 +168,12 @@ func (r *stateReader) collection(p yamldoc.Pair) seedCollection {
 	s := seedCollection{name: p.Key.Text}
 	var f struct {
 		Key      string          `yaml:"key,required"`
+		Citizens bool            `yaml:"citizens"`
 		Rows     []*yamldoc.Node `yaml:"rows"`
 		Generate []*yamldoc.Node `yaml:"generate"`
 	}
 	r.problems = append(r.problems, p.Value.Decode(&f)...)
-	s.key = f.Key
+	s.key, s.citizens = f.Key, f.Citizens
 	r.keys[s.name] = f.Key
 	sc := expression.NewScope(builtins())
 	for _, n := range f.Rows {

@@ -130,5 +130,9 @@ func evaluator(src string, f fn, slots int) func(*Env) (any, error) {
 }
 
 func failure(src string, err error) error {
+	var asked *fault.Error
+	if errors.As(err, &asked) {
+		return err
+	}
 	return &fault.Error{Kind: fault.Internal, Err: fmt.Errorf("evaluating `%s`: %w", src, err)}
 }

@@ -104,7 +104,12 @@ func (c *compiler) method(n *ast.CallNode, m *ast.MemberNode, x ctx) value {
 			return nil, fmt.Errorf("caller.may_act_for needs a string, not %s", kindName(a))
 		}
 		if fr.env.MayActFor != nil {
-			return fr.env.MayActFor(code), nil
+			asked := time.Now()
+			may, err := fr.env.MayActFor(code)
+			if !fr.start.IsZero() { // the register's time is not the expression's
+				fr.start = fr.start.Add(time.Since(asked))
+			}
+			return may, err
 		}
 		m, _ := who.(map[string]any)
 		own, _ := m["tax_code"].(string)

@@ -19,7 +19,7 @@ type Env struct {
 	Vars      map[string]any            // every name of the scope that is set; absent means nil
 	Now       func() time.Time          // the clock at evaluation; nil is the machine's
 	Zone      *time.Location            // the city's zone; nil is UTC
-	MayActFor func(taxCode string) bool // caller.may_act_for; nil means only oneself
+	MayActFor func(taxCode string) (bool, error) // caller.may_act_for; nil means only oneself
 	Random    func() float64            // random(); nil outside set and with
 	UUID      func() string             // uuid()
 }
@@ -57,7 +57,7 @@ type Expr struct {
 // Eval evaluates within bounds (250 ms, 32 MiB). The result is nil, bool, int,
 // float64, string, []any or map[string]any (and time.Time or Period where
 // Options.Want said so). Errors are *fault.Error of Kind Internal, whose message
-// names the expression and never a value.
+// names the expression and never a value; or what MayActFor failed with.
 func (e *Expr) Eval(env *Env) (any, error) { return e.eval(env) }
 
 // Refs are the root names that e reads, sorted: "req", "position".

@@ -127,7 +127,7 @@ func (s *session) boot(ctx context.Context, plan crash.Plan) error {
 		Store: s.store, Bus: s.world, Clock: s.clock, Worker: fmt.Sprintf("test-%d", s.life),
 		Log: slog.New(slog.DiscardHandler), BaseURL: func() string { return "https://test.example" },
 		Do: s.world.do, Random: s.world.float, UUID: s.world.uuid,
-		AllowRelabel: true, NoSchedule: true, UnsafeNoIntent: s.noIntent,
+		Mandates: s.mandates, AllowRelabel: true, NoSchedule: true, UnsafeNoIntent: s.noIntent,
 	})
 	if err != nil {
 		return fmt.Errorf("building the test's engine: %w", err)
@@ -139,6 +139,13 @@ func (s *session) boot(ctx context.Context, plan crash.Plan) error {
 		return fmt.Errorf("starting the test's engine: %w", err)
 	}
 	return nil
+}
+
+// mandates is the register of mandates: it holds the one that the case's caller
+// names, and no other.
+func (s *session) mandates(_ context.Context, deputy, principal, _ string) (bool, error) {
+	c := s.c.caller
+	return c != nil && c.TaxCode == deputy && c.ActingFor == principal && c.Mandate != "", nil
 }
 
 // seen counts a commit of the first life and ends it at the wanted one. What was

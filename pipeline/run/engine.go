@@ -83,7 +83,10 @@ type Config struct {
 
 	Observer Observer
 	Guards   func(connector string) Guard // nil, or a nil Guard: no limit and no breaker
-	Timeline int                          // runs that never became durable and are remembered: 10,000; negative for none
+	// Mandates asks the register whether deputy may act for principal in a purpose;
+	// an error is a *fault.Error. nil: everybody acts for himself alone.
+	Mandates func(ctx context.Context, deputy, principal, purpose string) (bool, error)
+	Timeline int // runs that never became durable and are remembered: 10,000; negative for none
 	// Do replaces the operation's own Do; full is "connector.operation". The route
 	// test runner mocks with it.
 	Do func(ctx context.Context, full string, op *connectors.Operation, c connectors.Call) (any, error)

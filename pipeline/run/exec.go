@@ -105,6 +105,7 @@ type exec struct {
 	durable   bool
 	accepting bool
 	dropped   bool
+	mandates  map[string]bool // what the register said, by principal
 	lease     store.Lease
 	started   time.Time
 	state     store.State
@@ -243,15 +244,8 @@ func (x *exec) env(vars map[string]any) *expression.Env {
 	if zone == nil {
 		zone = x.e.City().Zone
 	}
-	return &expression.Env{Vars: vars, Now: x.e.clock.Now, Zone: zone, MayActFor: mayActFor(x.head.Caller),
+	return &expression.Env{Vars: vars, Now: x.e.clock.Now, Zone: zone, MayActFor: x.mayActFor,
 		Random: x.e.cfg.Random, UUID: x.e.cfg.UUID}
-}
-
-// mayActFor: oneself, or the person of the mandate.
-func mayActFor(c *identity.Caller) func(string) bool {
-	return func(taxCode string) bool {
-		return c != nil && taxCode != "" && (c.TaxCode == taxCode || c.ActingFor == taxCode && c.Mandate != "")
-	}
 }
 
 func (x *exec) frame(fx step.Effects) *step.Frame {
