@@ -139,6 +139,15 @@ func TestSanzioni(t *testing.T) {
 				appeal := w.call(t, "submit_appeal", ask())["id"]
 				w.call(t, "record_decision", map[string]any{"appeal": appeal, "outcome": "accepted", "reason": "Permesso valido."})
 				return map[string]any{"appeal": appeal}
+			case "record_payment", "payment":
+				fine++
+				args := map[string]any{"fine": fmt.Sprintf("V-2026-50%03d", fine)}
+				full := map[string]any{"fine": args["fine"], "amount": 5850, "iuv": "01011100007347557", "paid_at": "2026-11-24T10:00:00Z"}
+				if op == "record_payment" {
+					return full
+				}
+				w.call(t, "record_payment", full)
+				return args
 			case "notify_office":
 				return map[string]any{"office": "appeals", "subject": "R-000001", "text": "Ricorso da esaminare."}
 			}
