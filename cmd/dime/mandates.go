@@ -8,6 +8,7 @@ import (
 
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/taxcode"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run"
 )
@@ -23,7 +24,7 @@ const (
 // himself alone.
 func (s *server) mandates(ctx context.Context, deputy, principal, purpose string) (bool, error) {
 	op := mandateOf(s.engine.City())
-	if op == nil {
+	if op == nil || !taxcode.Valid(deputy) || !taxcode.Valid(principal) {
 		return false, nil
 	}
 	if purpose == "" {
