@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -160,7 +162,8 @@ func publicCity(c *language.City) gateway.City {
 		}
 		out.Routes = append(out.Routes, g)
 	}
-	for _, d := range c.Connectors {
+	for _, name := range slices.Sorted(maps.Keys(c.Connectors)) {
+		d := c.Connectors[name]
 		g := gateway.Connector{Name: d.Name, Summary: d.Summary, Warnings: d.Warnings}
 		for _, op := range d.Operations {
 			g.Operations = append(g.Operations, gateway.Operation{
