@@ -14,6 +14,7 @@ import (
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/http"
 	"github.com/dime-bus/dime/connectors/openapi"
+	"github.com/dime-bus/dime/connectors/pagopa"
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/schema"
 	"github.com/dime-bus/dime/internal/yamldoc"
@@ -33,6 +34,7 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		{openapi.Field, "operations of an OpenAPI 3.0 or 3.1 document", build(openapi.New)},
+		{pagopa.Field, "payments through pagoPA as its creditor: positions, Checkout, stamps, receipts", build(pagopa.New)},
 		{http.Field, "operations of a plain HTTP and JSON backend, declared one by one", build(http.New)},
 	}
 }
