@@ -237,10 +237,7 @@ func (c *Connector) event(p *position, r *received, m *stamp) map[string]any {
 		"iuv": p.IUV, "notice_number": p.notice(), "receipt_id": r.id, "amount": p.Amount, "paid_at": at.UTC().Format(time.RFC3339),
 	}
 	if m != nil {
-		e["stamp"] = map[string]any{
-			"iubd": m.iubd, "document_hash": m.hash, "bought_at": m.bought.UTC().Format(time.RFC3339), "amount": m.amount,
-			"attachment": base64.StdEncoding.EncodeToString(m.raw),
-		}
+		e["stamp"] = base64.StdEncoding.EncodeToString(m.raw)
 	}
 	return e
 }
