@@ -2,7 +2,6 @@ package pagopa
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -260,11 +259,13 @@ func lint(t testing.TB, doc, xsd string) {
 	}
 }
 
-func jsonOf(t testing.TB, v any) string {
+// problems are what a file is refused for.
+func problems(t *testing.T, file string) string {
 	t.Helper()
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
+	n, ps := yamldoc.Parse("pagopa.yaml", []byte(file))
+	if len(ps) > 0 {
+		t.Fatal(ps)
 	}
-	return string(b)
+	_, ps = New(connectors.Spec{Name: "pagopa", File: "pagopa.yaml", Node: n})
+	return fmt.Sprint(ps)
 }
