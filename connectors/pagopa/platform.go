@@ -50,10 +50,12 @@ func (c *Connector) call(ctx context.Context, r request) (*httpclient.Response, 
 	if r.key != "" {
 		req.Header["X-Request-Id"] = []string{r.key}
 	}
-	if err := connectors.ApplyHeaders(req.Header, c.settings.Headers); err != nil {
-		return nil, unavailable("a credential of pagoPA can't be read", err)
-	}
-	if c.city && !r.bare {
+	switch {
+	case !c.city:
+		if err := connectors.ApplyHeaders(req.Header, c.settings.Headers); err != nil {
+			return nil, unavailable("a credential of pagoPA can't be read", err)
+		}
+	case !r.bare: // the city gives us a key of its own; the true one stays here
 		key, err := c.cityKey(ctx)
 		if err != nil {
 			return nil, err
