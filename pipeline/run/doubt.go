@@ -80,7 +80,7 @@ func (x *exec) rungs(path, word string) (n int, since time.Time) {
 	defer x.mu.Unlock()
 	for i := len(x.log) - 1; i >= 0; i-- {
 		e := x.log[i]
-		if e.kind == store.Person && e.str("act") != "" {
+		if act := e.str("act"); e.kind == store.Person && act != "" && act != "cancel" {
 			break // a person began it anew
 		}
 		if e.kind == store.Rest && e.path == path && e.str("why") == word {

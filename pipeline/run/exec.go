@@ -452,14 +452,36 @@ func (x *exec) leave() {
 	})
 }
 
-// ask leaves a person's cancel with a run at work; false if it has come to rest.
-func (x *exec) ask(n *entry) bool {
+// ask leaves a person's cancel with a run at work, and returns when it is durable;
+// false if the run has come to rest.
+func (x *exec) ask(n *entry) (bool, error) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.left {
-		x.act.Store(n)
+	if x.left {
+		x.mu.Unlock()
+		return false, nil
 	}
-	return !x.left
+	x.act.Store(n)
+	// Where nothing of the run is durable it and its cancel come and go together;
+	// an undo under way is what a cancel asks for.
+	if !x.durable || x.state == store.Undoing {
+		x.mu.Unlock()
+		return true, nil
+	}
+	x.log = append(x.log, n)
+	at := len(x.log)
+	x.mu.Unlock()
+	x.commitMu.Lock()
+	defer x.commitMu.Unlock()
+	x.mu.Lock()
+	stored, state := x.committed >= at, x.state
+	x.mu.Unlock()
+	switch {
+	case stored:
+		return true, nil
+	case state != store.Running: // its rest was on the way to the disk
+		return false, nil
+	}
+	return true, x.commitHeld(state, "", time.Time{})
 }
 
 // settleErr handles control errors.

@@ -215,12 +215,19 @@ func (x *exec) commit(s store.State, reason string, wake time.Time, ns ...*entry
 	x.commitMu.Lock()
 	defer x.commitMu.Unlock()
 	x.mu.Lock()
-	if s == store.Running && wake.IsZero() && x.committed >= target {
-		x.mu.Unlock()
+	stored := s == store.Running && wake.IsZero() && x.committed >= target
+	x.mu.Unlock()
+	if stored {
 		return nil
 	}
+	return x.commitHeld(s, reason, wake)
+}
+
+// commitHeld is commit of all that is pending; x.commitMu is held.
+func (x *exec) commitHeld(s store.State, reason string, wake time.Time) error {
+	x.mu.Lock()
 	pend := x.log[x.committed:len(x.log):len(x.log)]
-	target = len(x.log)
+	target := len(x.log)
 	if !x.durable && x.dropped {
 		x.mu.Unlock()
 		return errDropped

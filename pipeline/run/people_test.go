@@ -268,3 +268,41 @@ steps:
 		}
 	}
 }
+
+// A cancel that was accepted for a run at work takes effect although the process
+// ends before the step does.
+func TestCancelOutlivesTheProcess(t *testing.T) {
+	w := newWorld(t, `
+route: r
+from: {http: POST /v1/r}
+steps:
+  - call: sys.hold
+    as: held
+    with: {id: a}
+    undo: {call: sys.release, with: {id: a}}
+  - call: sys.read
+    as: got
+    with: {id: a}
+  - call: sys.raw
+    as: done
+    with: {id: a}
+    undo: {none: nothing undoes it}
+`)
+	w.script["read"] = []any{2 * time.Second}
+	ch := w.e.Ask(context.Background(), http("r", map[string]any{}))
+	w.clock.Settle()
+	pub := w.disk.PublicID(w.newest().ID)
+	rep, err := w.e.Cancel(context.Background(), pub, clerk)
+	if err != nil || rep.State != "running" {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	w.reboot()
+	<-ch
+	w.pass(time.Minute)
+	if w.states() != "cancelled" || w.calls("raw") != 0 || w.effects("release") != 1 {
+		t.Errorf("%s, raw called %d times, released %d times\n%s", w.states(), w.calls("raw"), w.effects("release"), w.kinds(w.newest().ID))
+	}
+	if n := strings.Count(w.kinds(w.newest().ID), "person"); n != 1 {
+		t.Errorf("the act stands %d times in the journal", n)
+	}
+}

@@ -43,6 +43,7 @@ type memories struct {
 	undoing  store.State // the state that an undoing in progress ends in
 	reason   string      // of it
 	lastEnd  *entry
+	cancel   *entry // asked for since the last end
 	fromPath string // a replay from there has still to undo
 	fromSeq  int
 	taken    map[int64]bool
@@ -92,7 +93,7 @@ func remember(log []*entry) *memories {
 			ms.person(n)
 			continue
 		case store.End:
-			ms.lastEnd = n
+			ms.lastEnd, ms.cancel = n, nil
 			if n.str("state") == string(store.Undoing) {
 				ms.undoing, ms.reason = store.State(n.str("final")), n.str("reason")
 			}
@@ -213,6 +214,8 @@ func (m *memory) settle() {
 // person applies a person's act or a caller's retry to what came before.
 func (ms *memories) person(n *entry) {
 	switch n.str("act") {
+	case "cancel":
+		ms.cancel = n
 	case "restart": // whole: safe steps read anew
 		ms.restarts++
 		ms.undoing, ms.fromPath = "", ""
@@ -299,6 +302,9 @@ func (e *Engine) load(ctx context.Context, id store.RunID, l store.Lease) (*exec
 	x.owed = 0
 	x.mem = remember(x.log)
 	x.restarts = x.mem.restarts
+	if n := x.mem.cancel; n != nil && !x.state.Ended() { // asked for, and the process ended before it took effect
+		x.act.Store(n)
+	}
 	x.answered = x.replied()
 	x.pipe = false
 	return x, perr

@@ -3,6 +3,7 @@ package run
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -396,7 +397,12 @@ func (x *exec) cancelled() error {
 		return errors.New("cancelling: the run has passed a commit")
 	}
 	x.acted = true
-	x.add(act)
+	x.mu.Lock()
+	logged := slices.Contains(x.log, act)
+	x.mu.Unlock()
+	if !logged {
+		x.add(act)
+	}
 	return x.end(verdict{state: store.Cancelled, reason: "cancelled by " + act.str("as"), undo: true,
 		answer: problem(409, "cancelled", "The request was cancelled", "").of(x.publicID())})
 }
