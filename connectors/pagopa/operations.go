@@ -189,7 +189,11 @@ func (c *Connector) opened(ctx context.Context, p *position, s stands) (any, err
 		if row == nil {
 			return fmt.Errorf("the position is gone")
 		}
-		if row.Stage == opening {
+		switch {
+		case row.Stage == opening && s.status == "INVALID":
+			row.Stage = closed
+			row.forget()
+		case row.Stage == opening:
 			row.Stage = open
 		}
 		if row.CheckoutURL == "" {

@@ -394,6 +394,28 @@ func TestOpeningInTrouble(t *testing.T) {
 	want(t, f, fault.Contract, "", true)
 }
 
+// One effect that is sent twice at once is one position: a sender that was frozen
+// and the one that took over.
+func TestSameKeyAtOnce(t *testing.T) {
+	b := newBench(t)
+	got := make([]map[string]any, 16)
+	var wg sync.WaitGroup
+	for i := range got {
+		wg.Go(func() {
+			got[i], _ = b.do("open_position", "k", map[string]any{"payer": "RSSMRA77L18H501W", "amount": 520})
+		})
+	}
+	wg.Wait()
+	for i := range got {
+		if got[i] == nil || got[i]["iuv"] != got[0]["iuv"] {
+			t.Errorf("%d: %v, the first %v", i, got[i], got[0])
+		}
+	}
+	if len(b.has) != 1 {
+		t.Errorf("%d positions", len(b.has))
+	}
+}
+
 func TestArguments(t *testing.T) {
 	b := newBench(t)
 	parts := func(n int) []any {

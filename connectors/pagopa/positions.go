@@ -151,22 +151,25 @@ func (c *Connector) change(ctx context.Context, iuv string, f func(p *position) 
 
 var errTaken = errors.New("the number is taken")
 
-// number gives a position its IUV: one that no position ever had. The row of the
-// IUPD is written last, so that a number that a crash wasted is never another's.
+// number gives a position its IUV: one that no position ever had. Where another
+// call has numbered the same IUPD meanwhile, p becomes that one's position, and
+// the number that was drawn is wasted, as one that a crash left behind.
 func (c *Connector) number(ctx context.Context, p *position) error {
 	for range 20 {
 		iuv, err := newIUV(c.cfg.Segregation)
 		if err != nil {
 			return err
 		}
-		p.IUV = iuv
-		for i := range p.Transfers {
-			if p.Transfers[i].Description == "" {
-				p.Transfers[i].Description = fmt.Sprintf("/RFB/%s/%s/TXT/%s", iuv, euros(p.Transfers[i].Amount), p.Description)
+		drawn := *p
+		drawn.IUV, drawn.Transfers = iuv, slices.Clone(p.Transfers)
+		for i := range drawn.Transfers {
+			t := &drawn.Transfers[i]
+			if t.Description == "" {
+				t.Description = fmt.Sprintf("/RFB/%s/%s/TXT/%s", iuv, euros(t.Amount), p.Description)
 			}
-			p.Transfers[i].Description = cut(p.Transfers[i].Description, 140)
+			t.Description = cut(t.Description, 140)
 		}
-		b, err := json.Marshal(p)
+		b, err := json.Marshal(drawn)
 		if err != nil {
 			return fmt.Errorf("writing a position: %w", err)
 		}
@@ -182,7 +185,28 @@ func (c *Connector) number(ctx context.Context, p *position) error {
 		if err != nil {
 			return err
 		}
-		return c.table.Update(ctx, iupdRow+p.IUPD, func(old []byte) ([]byte, error) { return []byte(iuv), nil })
+		given := iuv
+		if err := c.table.Update(ctx, iupdRow+p.IUPD, func(old []byte) ([]byte, error) {
+			if given = iuv; old != nil {
+				given = string(old)
+			}
+			return []byte(given), nil
+		}); err != nil {
+			return err
+		}
+		if given == iuv {
+			*p = drawn
+			return nil
+		}
+		other, err := c.load(ctx, given)
+		if err != nil {
+			return err
+		}
+		if other == nil {
+			return errors.New("numbering a position: its row is gone")
+		}
+		*p = *other
+		return nil
 	}
 	return errors.New("drawing a notice number: twenty were taken: the segregation code is nearly used up")
 }

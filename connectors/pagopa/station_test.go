@@ -5,6 +5,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -389,6 +392,25 @@ func TestStampsSigner(t *testing.T) {
 	strict := build(t, "http://127.0.0.1:1", rows(), noon(), "  stamp_signers: [\"file:testdata/other-root.pem\"]\n")
 	if _, err := strict.readStamp(goldenStamp(t)); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a stamp whose signer leads to no configured root: %v", err)
+	}
+}
+
+// TestStampByXmlsec1: what we take another's tool takes, and what it refuses we do.
+func TestStampByXmlsec1(t *testing.T) {
+	s := newStation(t)
+	for name, b := range map[string][]byte{"whole": goldenStamp(t), "tampered": bytes.Replace(goldenStamp(t), []byte("16.00"), []byte("61.00"), 1)} {
+		file := filepath.Join(t.TempDir(), "mbd.xml")
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, theirs := exec.Command("xmlsec1", "--verify", "--insecure", "--enabled-key-data", "x509", file).CombinedOutput()
+		_, ours := s.readStamp(b)
+		if (theirs == nil) != (ours == nil) || (ours == nil) != (name == "whole") {
+			t.Errorf("%s: xmlsec1 (Debian: xmlsec1) says %v, we say %v\n%s", name, theirs, ours, out)
+		}
+		if specs() != "" && name == "whole" {
+			lint(t, string(b), "pagopa-soap/xsd-common/MarcaDaBollo.xsd")
+		}
 	}
 }
 
