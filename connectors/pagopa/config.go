@@ -44,7 +44,6 @@ type service struct {
 var (
 	segregationForm = regexp.MustCompile(`^(0[0-9]|[1-3][0-9]|4[0-9])$`) // SACI 3.2: 00 to 49
 	ibanForm        = regexp.MustCompile(`^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$`)
-	provinceForm    = regexp.MustCompile(`^[A-Z]{2}$`)
 	serviceForm     = regexp.MustCompile(`^[0-9A-Za-z]{5}$`)
 )
 

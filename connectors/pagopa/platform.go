@@ -339,8 +339,8 @@ func (c *Connector) Run(ctx context.Context, _ connectors.Publish) error {
 			}
 			told, at = u, now
 		}
-		if clock.Sleep(ctx, c.clock, lookAgain) != nil {
-			return nil
+		if err := clock.Sleep(ctx, c.clock, lookAgain); err != nil {
+			return nil //nolint:nilerr // told to stop
 		}
 	}
 }

@@ -170,7 +170,6 @@ type bench struct {
 	*gpd
 	table *memory
 	at    *still
-	keys  int
 }
 
 func newBench(t testing.TB) *bench {

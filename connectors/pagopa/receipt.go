@@ -158,7 +158,7 @@ func readReceiptDocument(b []byte) (*received, error) {
 	if err != nil {
 		return nil, err
 	}
-	version := 0
+	var version int
 	switch el.Name {
 	case xml.Name{Space: nodeSpace, Local: "paSendRTReq"}:
 		version = 1
