@@ -335,6 +335,9 @@ func (s *server) isReady(context.Context) error {
 	if !s.ready.Load() {
 		return errors.New("starting or stopping")
 	}
+	if err := s.engine.Failing(); err != nil {
+		return fmt.Errorf("the journal fails: %w", err)
+	}
 	return nil
 }
 

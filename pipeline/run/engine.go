@@ -143,6 +143,7 @@ type Engine struct {
 	sync, background waiting.Slots
 	started          atomic.Bool
 	draining         atomic.Bool
+	failing          atomic.Pointer[error] // why runs cannot be claimed
 }
 
 // cityState is what one Swap published.
@@ -274,6 +275,15 @@ func (e *Engine) Drain(ctx context.Context) {
 
 // Draining says whether Drain was called: readiness is off then.
 func (e *Engine) Draining() bool { return e.draining.Load() }
+
+// Failing says why no run can be claimed, nil while all is well: the store's disk
+// is full, or it can't be read.
+func (e *Engine) Failing() error {
+	if err := e.failing.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Stop drops everything at once, as a crash would, and waits for the engine's
 // goroutines. Call Drain before it for a graceful end.

@@ -145,12 +145,17 @@ func (e *Engine) claimLoop() {
 	stop := e.store.OnWake(func() { e.loop.Kick(); e.pub.Kick() })
 	defer stop()
 	var alarm func()
+	var trouble trouble
 	for e.loop.Next() {
 		if alarm != nil {
 			alarm()
 			alarm = nil
 		}
-		e.claim()
+		if again := trouble.of(e, "claiming runs", e.claim()); again > 0 {
+			alarm = e.clock.At(e.clock.Now().Add(again), e.loop.Kick)
+			e.loop.Done()
+			continue
+		}
 		if at, ok, err := e.store.NextDue(e.ctx); err == nil && ok {
 			if at.After(e.clock.Now()) {
 				alarm = e.clock.At(at, func() { e.loop.Kick(); e.pub.Kick() }) // a postponed outbox row may be due too
@@ -166,22 +171,49 @@ func (e *Engine) claimLoop() {
 	}
 }
 
-func (e *Engine) claim() {
+// trouble is a store that fails: it is said once, and once that it is over, and
+// tried again after a growing pause.
+type trouble struct{ pause time.Duration }
+
+// of notes how an attempt went and returns the pause before the next one; 0 after
+// success.
+func (t *trouble) of(e *Engine, doing string, err error) time.Duration {
+	if err == nil {
+		e.failing.Store(nil)
+	} else {
+		e.failing.Store(&err)
+	}
+	switch {
+	case err == nil && t.pause > 0:
+		e.log.Info("the store works again", "doing", doing)
+		t.pause = 0
+	case err == nil:
+	case t.pause == 0:
+		e.log.Error(doing, "error", err)
+		t.pause = 100 * time.Millisecond
+	default:
+		t.pause = min(2*t.pause, 5*time.Second)
+	}
+	return t.pause
+}
+
+// claim takes what is due; the error is the store's, nil where the engine stops.
+func (e *Engine) claim() error {
 	for !e.draining.Load() && e.ctx.Err() == nil {
 		n := e.background.Free()
 		if n == 0 {
-			return // a run that ends kicks again
+			return nil // a run that ends kicks again
 		}
 		rs, ls, err := e.store.Claim(e.ctx, e.cfg.Worker, min(n, 64))
 		if err != nil {
-			if e.ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
-				e.log.Error("claiming runs", "error", err)
+			if e.ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
+				return nil
 			}
-			return
+			return err
 		}
 		for i := range rs {
 			if e.background.Enter(e.ctx) != nil {
-				return
+				return nil
 			}
 			e.start(func() {
 				defer func() { e.background.Leave(); e.loop.Kick() }()
@@ -189,9 +221,10 @@ func (e *Engine) claim() {
 			})
 		}
 		if len(rs) == 0 {
-			return
+			return nil
 		}
 	}
+	return nil
 }
 
 // outboxLoop publishes what committed runs left to say, at least once.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -35,7 +36,8 @@ type world struct {
 	crash *crash.Store
 	cfg   Config
 
-	refuse func(op string, s store.State, rs []store.Record) error // a commit that the disk does not take
+	refuse   func(op string, s store.State, rs []store.Record) error // a commit that the disk does not take
+	noClaims atomic.Bool                                             // the store refuses to give runs out
 
 	mu     sync.Mutex
 	script map[string][]any
