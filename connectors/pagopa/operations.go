@@ -416,8 +416,28 @@ func (c *Connector) checkout(ctx context.Context, call connectors.Call) (any, er
 }
 
 func (c *Connector) receipt(ctx context.Context, call connectors.Call) (any, error) {
-	iuv, _ := call.Args["iuv"].(string)
-	resp, err := c.call(ctx, request{method: http.MethodGet, path: receiptsPath + c.cfg.Creditor + "/receipts/" + url.PathEscape(iuv), accept: "application/xml"})
+	p, err := c.known(ctx, call.Args)
+	if err != nil {
+		f := fault.From(err)
+		if f.Kind == fault.NotFound {
+			f.Name = "no_receipt"
+		}
+		return nil, f
+	}
+	r, err := c.fetchReceipt(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	stamp, why := c.judge(p, r)
+	if why != nil {
+		return nil, &fault.Error{Kind: fault.Contract, Sent: true, Detail: "the archive's receipt does not fit the position: " + why.description}
+	}
+	return c.event(p, r, stamp), nil
+}
+
+// fetchReceipt reads a position's receipt from the platform's archive.
+func (c *Connector) fetchReceipt(ctx context.Context, p *position) (*received, error) {
+	resp, err := c.call(ctx, request{method: http.MethodGet, path: receiptsPath + c.cfg.Creditor + "/receipts/" + url.PathEscape(p.IUV), accept: "application/xml"})
 	if err != nil {
 		return nil, err
 	}
@@ -432,18 +452,10 @@ func (c *Connector) receipt(ctx context.Context, call connectors.Call) (any, err
 	if err != nil {
 		return nil, broken(resp, "the receipt can't be read: "+err.Error())
 	}
-	p, err := c.load(ctx, r.iuv)
-	switch {
-	case err != nil:
-		return nil, unavailable(storeFails, err)
-	case p == nil || p.IUV != iuv:
+	if r.iuv != p.IUV {
 		return nil, broken(resp, "the receipt is not of this position")
 	}
-	stamp, why := c.judge(p, r)
-	if why != nil {
-		return nil, broken(resp, "the receipt does not fit the position: "+why.description)
-	}
-	return c.event(p, r, stamp), nil
+	return r, nil
 }
 
 func (c *Connector) noticePDF(ctx context.Context, call connectors.Call) (any, error) {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dime-bus/dime/connectors"
-	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/schema"
@@ -314,33 +313,4 @@ func (c *Connector) register(ctx context.Context) (string, error) {
 	c.key = key
 	c.mu.Unlock()
 	return key, nil
-}
-
-const (
-	lookAgain = 2 * time.Second // whether the address of our station has changed
-	tellAgain = time.Minute     // and tells the city anyway, which may have lost its memory
-)
-
-// Run implements connectors.Source: in the virtual city it keeps the station's
-// registration; elsewhere a person does that.
-func (c *Connector) Run(ctx context.Context, _ connectors.Publish) error {
-	if !c.city || c.client == nil {
-		<-ctx.Done()
-		return nil
-	}
-	told, at := "", time.Time{}
-	for {
-		if u, now := c.soapURL(), c.clock.Now(); u != "" && (u != told || now.Sub(at) >= tellAgain) {
-			if _, err := c.register(ctx); err != nil {
-				if ctx.Err() != nil {
-					return nil //nolint:nilerr // told to stop
-				}
-				return fmt.Errorf("registering the station: %w", err)
-			}
-			told, at = u, now
-		}
-		if err := clock.Sleep(ctx, c.clock, lookAgain); err != nil {
-			return nil //nolint:nilerr // told to stop
-		}
-	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/schema"
+	"github.com/dime-bus/dime/internal/xml"
 )
 
 // gpd is the least of a platform that answers as a test says. The city's emulator
@@ -481,6 +482,58 @@ func TestReceiptOfTheArchive(t *testing.T) {
 	b.answer("GET receipt", 404, "{}")
 	_, f = b.do("receipt", "", iuv(v))
 	want(t, f, fault.NotFound, "no_receipt", true)
+}
+
+// TestReceiptsThatDoNotComeAreFetched: the node gave up, or its call never reached
+// us; the archive has the receipt.
+func TestReceiptsThatDoNotComeAreFetched(t *testing.T) {
+	b := newBench(t)
+	events := map[string]any{}
+	publish := func(_ context.Context, _, id string, data any) error { events[id] = data; return nil }
+	v := b.open("k-1", of(520))
+	row, err := b.load(t.Context(), v["iuv"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	el, err := xml.Parse([]byte(getReq(row.notice(), "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, f := b.getPayment(t.Context(), el.Child(envelopeSpace, "Body").Children[0], 2); f != nil {
+		t.Fatal(f)
+	}
+	pending := func() int {
+		n := 0
+		if err := b.table.List(t.Context(), pendingRow, func(string, []byte) error { n++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	doc := `<p:paSendRTV2Request xmlns:p="` + nodeSpace + `">` + ids + receiptOf(row, "rt-1", nil) + `</p:paSendRTV2Request>`
+	for _, step := range []struct {
+		pass    time.Duration
+		status  int
+		doc     string
+		events  int
+		pending int
+		fails   bool
+	}{
+		{0, 200, doc, 0, 1, false}, // the node may still send it
+		{busy, 404, "{}", 0, 1, false},
+		{time.Hour, 503, "", 0, 1, true},
+		{time.Hour, 200, strings.Replace(doc, ">5.20<", ">5.10<", 1), 0, 1, true},
+		{time.Hour, 200, doc, 1, 0, false},
+		{time.Hour, 200, doc, 1, 0, false},
+	} {
+		b.at.pass(step.pass)
+		b.answer("GET receipt", step.status, step.doc)
+		if err := b.chase(t.Context(), publish); (err != nil) != step.fails || len(events) != step.events || pending() != step.pending {
+			t.Errorf("%+v: %v, %d events, %d pending", step, err, len(events), pending())
+		}
+	}
+	if events[b.eventID("rt-1")] == nil {
+		t.Error("the event's id is not the one that the node's own call would have given it")
+	}
 }
 
 func TestStationIsRegisteredAndAgainWhereItMoves(t *testing.T) {

@@ -97,6 +97,7 @@ func iupdOf(key string) string {
 const (
 	positionRow = "position/" // + IUV
 	iupdRow     = "iupd/"     // + IUPD: its IUV
+	pendingRow  = "pending/"  // + IUV: the node fetched it to be paid, and no receipt has come
 	keyRow      = "subscription-key"
 )
 

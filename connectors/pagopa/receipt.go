@@ -279,16 +279,21 @@ func (c *Connector) takeReceipt(ctx context.Context, el *xml.Element, version in
 	if r.outcome != "OK" {
 		return c.notPaid(ctx, p, r)
 	}
+	return c.settle(ctx, p, r, publish)
+}
+
+// settle takes a receipt of a position, from the node or from the archive.
+func (c *Connector) settle(ctx context.Context, p *position, r *received, publish connectors.Publish) *soapFault {
 	m, f := c.judge(p, r)
 	if f != nil {
 		return f
 	}
 	if m != nil {
-		if f := c.single(ctx, m, iuv); f != nil {
+		if f := c.single(ctx, m, p.IUV); f != nil {
 			return f
 		}
 	}
-	p, err = c.change(ctx, iuv, func(row *position) error { return claim(row, r.id) })
+	p, err := c.change(ctx, p.IUV, func(row *position) error { return claim(row, r.id) })
 	if f := refusalIn(err); f != nil {
 		return f
 	}
@@ -301,7 +306,7 @@ func (c *Connector) takeReceipt(ctx context.Context, el *xml.Element, version in
 	if err := publish(ctx, receiptEvent, c.eventID(r.id), c.event(p, r, m)); err != nil {
 		return c.failed(ctx, "publishing a receipt", err)
 	}
-	if _, err := c.change(ctx, iuv, func(row *position) error {
+	if _, err := c.change(ctx, p.IUV, func(row *position) error {
 		row.Stage = paid
 		row.forget()
 		return nil

@@ -204,6 +204,9 @@ func (c *Connector) getPayment(ctx context.Context, el *xml.Element, version int
 	if err != nil {
 		return "", c.failed(ctx, "noting that a position is being paid", err)
 	}
+	if err := c.table.Update(ctx, pendingRow+p.IUV, func([]byte) ([]byte, error) { return []byte{'1'}, nil }); err != nil {
+		return "", c.failed(ctx, "noting that a position is being paid", err)
+	}
 	return c.payment(p, version), nil
 }
 
