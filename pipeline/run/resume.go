@@ -179,10 +179,13 @@ func (ms *memories) take(i int, n *entry) {
 		if m.intent == nil {
 			m.seq = i
 		}
-		if n.flt != nil {
-			m.failed, m.done = n.flt, false
-		} else {
+		switch {
+		case n.flt == nil:
 			m.done, m.value, m.failed = true, n.value, nil
+		case n.flag("stated"): // a person knows that it did not happen: it is done at once, under the same key
+			m.begun, m.intent, m.failed, m.done = false, nil, nil, false
+		default:
+			m.failed, m.done = n.flt, false
 		}
 	case store.Woken:
 		if m.rest != nil {
