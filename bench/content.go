@@ -155,5 +155,6 @@ func benches() []bench {
 		{"reload", benchReload},
 		{"growth", benchGrowth},
 		{"start", benchStart},
+		{"node", benchNode},
 	}
 }

@@ -47,6 +47,7 @@ type process struct {
 	cmd    *exec.Cmd
 	url    string // public
 	admin  string
+	soap   string
 	ready  time.Duration // from start to ready
 	stderr bytes.Buffer
 }
@@ -88,12 +89,12 @@ func startDime(e *env, content, data string, flags ...string) (*process, error) 
 	for time.Since(start) < 60*time.Second {
 		if b, err := os.ReadFile(ready); err == nil && len(b) > 0 {
 			p.ready = time.Since(start)
-			var urls struct{ Public, Admin string }
+			var urls struct{ Public, Admin, Soap string }
 			if err := json.Unmarshal(b, &urls); err != nil {
 				p.stop()
 				return nil, fmt.Errorf("reading the ready file: %w", err)
 			}
-			p.url, p.admin = urls.Public, urls.Admin
+			p.url, p.admin, p.soap = urls.Public, urls.Admin, urls.Soap
 			return p, nil
 		}
 		time.Sleep(time.Millisecond)
