@@ -95,7 +95,7 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("making a scratch folder: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -143,7 +143,9 @@ func report(rows []Row, out string) error {
 		}
 		fmt.Fprintf(w, "%s\t%.4g\t%.4g\t%s\t%.3f\t%.3f\t%s\n", r.Name, r.Ours, r.Limit, r.Unit, r.Ratio, r.Floor, holds)
 	}
-	w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
 	fmt.Println(machine())
 	b, err := json.MarshalIndent(rows, "", "  ")
 	if err != nil {

@@ -78,7 +78,7 @@ func startDime(e *env, content, data string, flags ...string) (*process, error) 
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return nil, err
 	}
-	os.Remove(ready)
+	_ = os.Remove(ready)
 	p := &process{cmd: exec.Command(e.dime, append([]string{"serve", "--content", content, "--data", data,
 		"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--city", "off", "--ready-file", ready}, flags...)...)}
 	p.cmd.Stderr, p.cmd.Stdout = &p.stderr, &p.stderr
@@ -104,13 +104,13 @@ func startDime(e *env, content, data string, flags ...string) (*process, error) 
 }
 
 func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	done := make(chan struct{})
-	go func() { p.cmd.Wait(); close(done) }()
+	go func() { _ = p.cmd.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(15 * time.Second):
-		p.cmd.Process.Kill()
+		_ = p.cmd.Process.Kill()
 		<-done
 	}
 }

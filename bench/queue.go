@@ -31,14 +31,14 @@ func benchQueue(e *env) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	s, err := openStore(e, "queue")
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	b := embedded.New(s, clock.Real{}, slog.New(slog.DiscardHandler))
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	in, err := b.Group("bench", bus.GroupOptions{Prefetch: 1024}).SubscribeTopics(ctx, "bench.published")
@@ -96,9 +96,9 @@ func benchQueueLatency(e *env) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	b := embedded.New(s, clock.Real{}, slog.New(slog.DiscardHandler))
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	in, err := b.Group("bench", bus.GroupOptions{}).SubscribeTopics(ctx, "bench.published")

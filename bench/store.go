@@ -90,7 +90,7 @@ func benchAccept(e *env) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	ctx := context.Background()
 	if err := s.Bind(ctx, "bench", "bench.enqueued"); err != nil {
 		return nil, err
@@ -137,14 +137,14 @@ func benchJournal(e *env) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer small.Close()
+	defer func() { _ = small.Close() }()
 	large, err := openStore(e, "journal-large")
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		large.Close()
-		os.Remove(filepath.Join(e.dir, "journal-large.db"))
+		_ = large.Close()
+		_ = os.Remove(filepath.Join(e.dir, "journal-large.db"))
 	}()
 	var xs, xl ids
 	if err := fill(small, &xs, 10); err != nil {

@@ -160,7 +160,7 @@ func writeWhole(name string, b []byte, mode os.FileMode) error {
 		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		_ = os.Remove(f.Name())
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	return nil

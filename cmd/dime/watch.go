@@ -23,11 +23,11 @@ func (s *server) watch(ctx context.Context) error {
 		return fmt.Errorf("watching the content: %w", err)
 	}
 	if err := s.watchFolders(w); err != nil {
-		w.Close()
+		_ = w.Close()
 		return fmt.Errorf("watching the content: %w", err)
 	}
 	go func() {
-		defer w.Close()
+		defer func() { _ = w.Close() }()
 		timer := time.NewTimer(0)
 		<-timer.C
 		for {

@@ -187,7 +187,7 @@ func (c *caller) encode(req *httpclient.Request, args map[string]any) error {
 	if c.body.enc == noBody {
 		return nil
 	}
-	value := any(nil)
+	var value any
 	if c.body.merged {
 		m := make(map[string]any, len(args))
 		for k, v := range args {

@@ -283,11 +283,11 @@ func TestWhere(t *testing.T) {
 	event := typeFrom(t, `{"type":"object","properties":{"iuv":{"type":"string"},"kind":{"enum":["a","b"]},"amount":{"type":"integer"},"ref":{"type":"object","properties":{"id":{"type":"string"}}}},"required":["iuv","kind"]}`)
 	sc := testScope(t).With("event", event)
 	in := sc.Narrow([]string{"position"})
-	w, problems := CompileWhere(`event.kind == "a" and position.iuv == event.iuv and event.amount > req.n and event?.ref?.id == run.id`, in)
+	_, problems := CompileWhere(`event.kind == "a" and position.iuv == event.iuv and event.amount > req.n and event?.ref?.id == run.id`, in)
 	if problems == nil {
 		t.Fatal("event.amount may be nil")
 	}
-	w, problems = CompileWhere(`event.kind == "a" and position.iuv == event.iuv and (event.amount ?? 0) > req.n and event.ref?.id == run.id`, in)
+	w, problems := CompileWhere(`event.kind == "a" and position.iuv == event.iuv and (event.amount ?? 0) > req.n and event.ref?.id == run.id`, in)
 	if problems != nil {
 		t.Fatal(problems)
 	}

@@ -16,12 +16,12 @@ import (
 
 // Env is what an expression sees when it is evaluated.
 type Env struct {
-	Vars      map[string]any            // every name of the scope that is set; absent means nil
-	Now       func() time.Time          // the clock at evaluation; nil is the machine's
-	Zone      *time.Location            // the city's zone; nil is UTC
+	Vars      map[string]any                     // every name of the scope that is set; absent means nil
+	Now       func() time.Time                   // the clock at evaluation; nil is the machine's
+	Zone      *time.Location                     // the city's zone; nil is UTC
 	MayActFor func(taxCode string) (bool, error) // caller.may_act_for; nil means only oneself
-	Random    func() float64            // random(); nil outside set and with
-	UUID      func() string             // uuid()
+	Random    func() float64                     // random(); nil outside set and with
+	UUID      func() string                      // uuid()
 }
 
 // Problem is one thing wrong with an expression.

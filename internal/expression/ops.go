@@ -159,7 +159,7 @@ func cut(base, from, to fn) fn {
 			return nil, err
 		}
 		var runes []rune
-		n := 0
+		var n int
 		switch x := v.(type) {
 		case []any:
 			n = len(x)

@@ -113,7 +113,7 @@ func createSigner(file string) (*Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating the city's key: %w", err)
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }()
 	_, err = tmp.Write(b)
 	err = errors.Join(err, tmp.Chmod(0o600), tmp.Sync(), tmp.Close())
 	if err != nil {

@@ -151,7 +151,7 @@ func (e *Engine) claimLoop() {
 			alarm()
 			alarm = nil
 		}
-		if again := trouble.of(e, "claiming runs", e.claim()); again > 0 {
+		if again := trouble.of(e, e.claim()); again > 0 {
 			alarm = e.clock.At(e.clock.Now().Add(again), e.loop.Kick)
 			e.loop.Done()
 			continue
@@ -177,7 +177,7 @@ type trouble struct{ pause time.Duration }
 
 // of notes how an attempt went and returns the pause before the next one; 0 after
 // success.
-func (t *trouble) of(e *Engine, doing string, err error) time.Duration {
+func (t *trouble) of(e *Engine, err error) time.Duration {
 	if err == nil {
 		e.failing.Store(nil)
 	} else {
@@ -185,11 +185,11 @@ func (t *trouble) of(e *Engine, doing string, err error) time.Duration {
 	}
 	switch {
 	case err == nil && t.pause > 0:
-		e.log.Info("the store works again", "doing", doing)
+		e.log.Info("runs can be claimed again")
 		t.pause = 0
 	case err == nil:
 	case t.pause == 0:
-		e.log.Error(doing, "error", err)
+		e.log.Error("claiming runs", "error", err)
 		t.pause = 100 * time.Millisecond
 	default:
 		t.pause = min(2*t.pause, 5*time.Second)
@@ -207,13 +207,13 @@ func (e *Engine) claim() error {
 		rs, ls, err := e.store.Claim(e.ctx, e.cfg.Worker, min(n, 64))
 		if err != nil {
 			if e.ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
-				return nil
+				return nil //nolint:nilerr // the engine stops
 			}
 			return err
 		}
 		for i := range rs {
 			if e.background.Enter(e.ctx) != nil {
-				return nil
+				return nil //nolint:nilerr // the engine stops
 			}
 			e.start(func() {
 				defer func() { e.background.Leave(); e.loop.Kick() }()

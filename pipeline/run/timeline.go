@@ -138,7 +138,8 @@ func (e *Engine) show(ctx context.Context, pub string) (Detail, error) {
 	if err != nil {
 		return Detail{}, noRun(pub)
 	}
-	for _, v := range e.ring.list(func(v *volatileRun) bool { return v.id == id }, 1) {
+	if vs := e.ring.list(func(v *volatileRun) bool { return v.id == id }, 1); len(vs) > 0 {
+		v := vs[0]
 		d := Detail{Summary: e.summary(v.id, v.p.route.Name, v.p.route.Digest, v.state, v.reason, v.began, v.ended, time.Time{}, false),
 			Digest: v.p.route.Digest, Volatile: true, Lines: e.timeline(v.p, v.log)}
 		d.Version = v.p.route.Label

@@ -55,7 +55,7 @@ func Fitting(v any, what string) *fault.Error {
 	if left >= 0 {
 		b, err := codec.Append(nil, v)
 		if err != nil || len(b) <= maxValue {
-			return nil // what is no JSON is refused where it is written
+			return nil //nolint:nilerr // what is no JSON is refused where it is written
 		}
 	}
 	return fault.New(fault.Internal, "%s is larger than 8 MiB (semantics 6.3): hand it on by claim check", what)

@@ -244,7 +244,7 @@ func (s *Store) pick(ctx context.Context, name string, max int) (out []store.Mes
 			break
 		}
 	}
-	return out, len(old), nil
+	return out, len(old), nil //nolint:nilerr // what was found is handed out; the next call meets the error
 }
 
 // loadMore reads the next page of a queue that fell behind. It reports whether

@@ -168,7 +168,7 @@ func (s *Store) attempt(t *tx, batch []*job) (err error) {
 		s.mu.Lock()
 		err := j.apply(t)
 		s.mu.Unlock()
-		if r, ok := err.(*refusal); ok {
+		if r, ok := err.(*refusal); ok { //nolint:errorlint // a refusal is never wrapped: this is the hot path
 			j.err = r.err
 			continue
 		}

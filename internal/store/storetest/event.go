@@ -123,11 +123,11 @@ func eventWhileRunning(k *kit) {
 
 func eventWhileHeld(k *kit) {
 	r := k.waiting(k.run(), time.Time{}, wait("w", "1"))
-	_, l, err := k.Store.ClaimOne(k.ctx, "person", r.ID)
+	_, _, err := k.Store.ClaimOne(k.ctx, "person", r.ID)
 	k.must(err)
 	k.deliver(event("e1", "1"), 1)
 	k.crash()
-	l = k.claimed("w", r.ID)[r.ID]
+	l := k.claimed("w", r.ID)[r.ID]
 	k.append(l, store.Waiting, time.Time{})
 	_, l, err = k.Store.ClaimOne(k.ctx, "person", r.ID)
 	k.must(err)

@@ -27,7 +27,7 @@ func (k *kit) ordered(key string) store.Run {
 
 func orderPlaces(k *kit) {
 	late, first, second := k.ordered("k"), k.ordered("k"), k.ordered("k") // reserved in this order
-	_, l := k.accept(first)
+	k.accept(first)
 	for _, r := range []store.Run{second, late} {
 		out, zero := k.accept(r)
 		if out.State != store.Queued || zero != (store.Lease{}) {
@@ -35,7 +35,7 @@ func orderPlaces(k *kit) {
 		}
 	}
 	k.crash()
-	l = k.claimed("w", first.ID)[first.ID]
+	l := k.claimed("w", first.ID)[first.ID]
 	k.claimed("w")
 	var got []store.RunID
 	for range 2 {
