@@ -13,7 +13,7 @@ SOAK ?= 1h
 FUZZTIME ?= 30s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 
-.PHONY: need build run test lint fmt gen check-gen bench chaos soak fuzz clean
+.PHONY: need build run test test-browser lint fmt gen check-gen bench chaos soak fuzz clean
 
 need: ## says which prerequisite is missing
 	@./.ci/need
@@ -27,9 +27,14 @@ run: build
 test: build
 	$(GO) vet ./...
 	$(GO) test -race -timeout 15m ./...
+	@$(MAKE) lint
 	./bin/dime lint
 	./bin/dime test
+	@$(MAKE) test-browser
 	@$(MAKE) check-gen
+
+test-browser: build ## the pages in Chromium: axe, a phone's width, no JavaScript, keyboard
+	cd test/browser && npm ci --no-audit --no-fund --silent && node --test browser.test.mjs
 
 lint: need
 	$(GO) run $(GOLANGCI) run ./...
