@@ -13,7 +13,7 @@ SOAK ?= 1h
 FUZZTIME ?= 30s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 
-.PHONY: need build run test test-browser lint fmt gen check-gen bench chaos soak fuzz clean
+.PHONY: need need-test build run test test-browser lint fmt gen check-gen bench chaos soak fuzz clean
 
 need: ## says which prerequisite is missing
 	@./.ci/need
@@ -24,7 +24,10 @@ build: need
 run: build
 	./bin/dime serve --city embedded
 
-test: build
+need-test: ## says which prerequisite of the tests is missing
+	@./.ci/need test
+
+test: need-test build
 	$(GO) vet ./...
 	$(GO) test -race -timeout 15m ./...
 	@$(MAKE) lint
@@ -33,7 +36,7 @@ test: build
 	@$(MAKE) test-browser
 	@$(MAKE) check-gen
 
-test-browser: build ## the pages in Chromium: axe, a phone's width, no JavaScript, keyboard
+test-browser: need-test build ## the pages in Chromium: axe, a phone's width, no JavaScript, keyboard
 	cd test/browser && npm ci --no-audit --no-fund --silent && node --test browser.test.mjs
 
 lint: need
