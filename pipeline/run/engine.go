@@ -15,6 +15,7 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/rate"
+	"github.com/dime-bus/dime/pipeline/run/trouble"
 	"github.com/dime-bus/dime/pipeline/run/waiting"
 )
 
@@ -143,7 +144,7 @@ type Engine struct {
 	sync, background waiting.Slots
 	started          atomic.Bool
 	draining         atomic.Bool
-	failing          atomic.Pointer[error] // why runs cannot be claimed
+	claiming         trouble.Claiming
 }
 
 // cityState is what one Swap published.
@@ -278,12 +279,7 @@ func (e *Engine) Draining() bool { return e.draining.Load() }
 
 // Failing says why no run can be claimed, nil while all is well: the store's disk
 // is full, or it can't be read.
-func (e *Engine) Failing() error {
-	if err := e.failing.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
+func (e *Engine) Failing() error { return e.claiming.Now() }
 
 // Stop drops everything at once, as a crash would, and waits for the engine's
 // goroutines. Call Drain before it for a graceful end.

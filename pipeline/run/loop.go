@@ -145,13 +145,12 @@ func (e *Engine) claimLoop() {
 	stop := e.store.OnWake(func() { e.loop.Kick(); e.pub.Kick() })
 	defer stop()
 	var alarm func()
-	var trouble trouble
 	for e.loop.Next() {
 		if alarm != nil {
 			alarm()
 			alarm = nil
 		}
-		if again := trouble.of(e, e.claim()); again > 0 {
+		if again := e.claiming.Went(e.log, e.claim()); again > 0 {
 			alarm = e.clock.At(e.clock.Now().Add(again), e.loop.Kick)
 			e.loop.Done()
 			continue
@@ -169,32 +168,6 @@ func (e *Engine) claimLoop() {
 	if alarm != nil {
 		alarm()
 	}
-}
-
-// trouble is a store that fails: it is said once, and once that it is over, and
-// tried again after a growing pause.
-type trouble struct{ pause time.Duration }
-
-// of notes how an attempt went and returns the pause before the next one; 0 after
-// success.
-func (t *trouble) of(e *Engine, err error) time.Duration {
-	if err == nil {
-		e.failing.Store(nil)
-	} else {
-		e.failing.Store(&err)
-	}
-	switch {
-	case err == nil && t.pause > 0:
-		e.log.Info("runs can be claimed again")
-		t.pause = 0
-	case err == nil:
-	case t.pause == 0:
-		e.log.Error("claiming runs", "error", err)
-		t.pause = 100 * time.Millisecond
-	default:
-		t.pause = min(2*t.pause, 5*time.Second)
-	}
-	return t.pause
 }
 
 // claim takes what is due; the error is the store's, nil where the engine stops.
