@@ -143,8 +143,11 @@ func (n *node) call(action, element, inner string) (string, error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	n.took[action] = append(n.took[action], time.Since(start))
-	if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(b), "<outcome>OK</outcome>") {
-		return "", fmt.Errorf("%s answered %d %s, %v", action, resp.StatusCode, b, err)
+	if err != nil {
+		return "", fmt.Errorf("reading the answer to %s: %w", action, err)
+	}
+	if resp.StatusCode != http.StatusOK || !strings.Contains(string(b), "<outcome>OK</outcome>") {
+		return "", fmt.Errorf("%s answered %d %s", action, resp.StatusCode, b)
 	}
 	return string(b), nil
 }
