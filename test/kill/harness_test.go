@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -85,14 +86,23 @@ type rig struct {
 
 func newRig(t *testing.T, binary string) *rig {
 	t.Helper()
+	return newRigOn(t, binary, "content", "RSSMRA80A01L736U")
+}
+
+// newRigOn serves a copy of a content folder's routes, schemas and config; its
+// requests are a citizen's.
+func newRigOn(t *testing.T, binary, folder, citizen string) *rig {
+	t.Helper()
 	r := &rig{t: t, binary: binary, dir: t.TempDir(), client: &http.Client{Timeout: 8 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
-	content, err := filepath.Abs("content")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(filepath.Join(r.dir, "content"), os.DirFS(content)); err != nil {
-		t.Fatal(err)
+	for _, part := range []string{"routes", "schemas", "config"} {
+		from := filepath.Join(folder, part)
+		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := os.CopyFS(filepath.Join(r.dir, "content", part), os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ready := filepath.Join(r.dir, "city.ready")
 	r.far = launch(t, filepath.Join(r.dir, "city.log"), nil, binary, "city", "--content", filepath.Join(r.dir, "content"),
@@ -107,7 +117,7 @@ func newRig(t *testing.T, binary string) *rig {
 	})
 	r.city = r.await(r.far, ready)["city"]
 	r.public, r.admin, r.soap = "http://"+freeAddr(t), "http://"+freeAddr(t), freeAddr(t)
-	out, err := exec.Command(binary, "token", "--data", filepath.Join(r.dir, "far"), "--citizen", "RSSMRA80A01L736U", "--assurance", "2").Output()
+	out, err := exec.Command(binary, "token", "--data", filepath.Join(r.dir, "far"), "--citizen", citizen, "--assurance", "2").Output()
 	if err != nil {
 		t.Fatalf("making a token: %v", err)
 	}
