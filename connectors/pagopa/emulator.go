@@ -336,7 +336,7 @@ func (e *Emulator) ready() error {
 	e.mem = m
 	for _, p := range m.payments {
 		if !p.Delivered {
-			e.later(p.Notice, 0)
+			e.later(p.Notice, max(0, p.Next.Sub(e.cfg.Clock.Now())))
 		}
 	}
 	return nil

@@ -197,7 +197,11 @@ func (e *Emulator) cancelPayment(c *emCall) emAnswer {
 	if cart == nil {
 		return e.page(http.StatusNotFound, emPage{Title: "Pagina non trovata", Problem: "Questa pagina di pagamento non esiste o è scaduta."})
 	}
-	return emAnswer{status: http.StatusSeeOther, header: map[string]string{"Location": cart.Cancel, "Cache-Control": "no-store"}}
+	to := cart.Cancel
+	if e.paid(cart.Org, cart.Notice) { // in another window: it can't be given up any more
+		to = cart.OK
+	}
+	return emAnswer{status: http.StatusSeeOther, header: map[string]string{"Location": to, "Cache-Control": "no-store"}}
 }
 
 // orgOf is the creditor of a notice that somebody brings to a counter.

@@ -62,6 +62,7 @@ type emPayment struct {
 	Receipt   string    `json:"receipt"` // the request of paSendRTV2
 	Delivered bool      `json:"delivered"`
 	Tries     int       `json:"tries"`
+	Next      time.Time `json:"next"` // when the receipt is sent (again)
 }
 
 type emEffect struct {

@@ -29,7 +29,6 @@ type emFault struct{ code, description string }
 
 // emReply is a response of the station (ctResponse and what the three add).
 type emReply struct {
-	XMLName xml.Name
 	Outcome string `xml:"outcome"`
 	Fault   *struct {
 		Code        string `xml:"faultCode"`
@@ -142,28 +141,26 @@ func judgeReply(status int, kind string, b []byte, action string) (*emReply, str
 	if !strings.HasPrefix(kind, "text/xml") && !strings.HasPrefix(kind, "application/soap+xml") {
 		return nil, "the station's answer is no XML"
 	}
-	if bytes.Contains(b, []byte("<!DOCTYPE")) {
-		return nil, "the station's answer has a DOCTYPE"
+	el, why := oneReply(b)
+	switch {
+	case why != "":
+		return nil, why
+	case el.name != xml.Name{Space: emSpace, Local: emResponse(action)}:
+		return nil, "the station answered another question"
+	}
+	if why := judgeShape(el, emShapeOf(action)); why != "" {
+		return nil, why
 	}
 	var envelope struct {
-		XMLName xml.Name
-		Body    struct {
-			Replies []emReply `xml:",any"`
+		Body struct {
+			Reply emReply `xml:",any"`
 		} `xml:"http://schemas.xmlsoap.org/soap/envelope/ Body"`
 	}
-	d := xml.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(&envelope); err != nil {
+	if err := xml.Unmarshal(b, &envelope); err != nil {
 		return nil, "the station's answer is not well formed"
 	}
-	if envelope.XMLName != (xml.Name{Space: "http://schemas.xmlsoap.org/soap/envelope/", Local: "Envelope"}) || len(envelope.Body.Replies) != 1 {
-		return nil, "the station's answer is no envelope with one body"
-	}
-	r := &envelope.Body.Replies[0]
+	r := &envelope.Body.Reply
 	switch {
-	case r.XMLName != (xml.Name{Space: emSpace, Local: emResponse(action)}):
-		return nil, "the station answered another question"
-	case r.Outcome != "OK" && r.Outcome != "KO":
-		return nil, "the answer has no outcome"
 	case r.Outcome == "KO" && (r.Fault == nil || !strings.HasPrefix(r.Fault.Code, "PAA_")):
 		return nil, "a KO has no fault of the creditor's"
 	case r.Outcome == "OK" && r.Fault != nil:
@@ -360,6 +357,11 @@ func (e *Emulator) settle(ctx context.Context, org, notice string, amount int) *
 		return &emFault{"PPT_SYSTEM_ERROR", "the receipt can't be written"}
 	}
 	pay.Receipt = receipt
+	first := time.Duration(0)
+	if e.cfg.On("node.receipt-late") {
+		first = 10 * emSlot
+	}
+	pay.Next = now.Add(first)
 	lines := []emLine{{Payment: pay}, e.effect("payment", notice, pay.ReceiptID)}
 	if p != nil {
 		q := *p
@@ -368,10 +370,6 @@ func (e *Emulator) settle(ctx context.Context, org, notice string, amount int) *
 	}
 	if err := e.keep(lines...); err != nil {
 		return &emFault{"PPT_SYSTEM_ERROR", "the payment can't be written"}
-	}
-	first := time.Duration(0)
-	if e.cfg.On("node.receipt-late") {
-		first = 10 * emSlot
 	}
 	e.later(notice, first)
 	return nil
@@ -399,13 +397,9 @@ func (e *Emulator) receipt(s *emStation, pay *emPayment, d *emData, total int) (
 		transfers.WriteString(emTag("remittanceInformation", t.Remittance) + emTag("transferCategory", t.Category) + "</transfer>")
 	}
 	subject := "<uniqueIdentifier>" + emTag("entityUniqueIdentifierType", d.Debtor.Kind) + emTag("entityUniqueIdentifierValue", d.Debtor.Code) + "</uniqueIdentifier>" + emTag("fullName", d.Debtor.Name)
-	amount := emAmount(total)
-	if e.cfg.On("node.forged-receipt") {
-		amount = "0.01"
-	}
 	body := emTag("idPA", s.IDPA) + emTag("idBrokerPA", s.IDBrokerPA) + emTag("idStation", s.IDStation) + "<receipt>" +
 		emTag("receiptId", pay.ReceiptID) + emTag("noticeNumber", pay.Notice) + emTag("fiscalCode", s.IDPA) + emTag("outcome", "OK") +
-		emTag("creditorReferenceId", pay.IUV) + emTag("paymentAmount", amount) + emTag("description", d.Description) + emTag("companyName", d.CompanyName) +
+		emTag("creditorReferenceId", pay.IUV) + emTag("paymentAmount", emAmount(total)) + emTag("description", d.Description) + emTag("companyName", d.CompanyName) +
 		"<debtor>" + subject + "</debtor><transferList>" + transfers.String() + "</transferList>" +
 		emTag("idPSP", "ABI99999") + emTag("pspFiscalCode", emPSPCode) + emTag("PSPCompanyName", emPSPName) +
 		emTag("idChannel", "99999999999_01") + emTag("channelDescription", "WISP") + "<payer>" + subject + "</payer>" +
@@ -450,6 +444,9 @@ func (e *Emulator) deliver(notice string) {
 	}
 	_, inside, _ := strings.Cut(pay.Receipt, `">`)
 	body := strings.TrimSuffix(inside, "</paf:paSendRTV2Request>")
+	if e.cfg.On("node.forged-receipt") {
+		e.forge(s, pay, body)
+	}
 	_, f := e.ask(e.ctx, s, "paSendRTV2", "paSendRTV2Request", body, emReceiptFor)
 	if f == nil && e.cfg.On("node.receipt-twice") {
 		_, f = e.ask(e.ctx, s, "paSendRTV2", "paSendRTV2Request", body, emReceiptFor)
@@ -466,6 +463,8 @@ func (e *Emulator) deliver(notice string) {
 	q := *pay
 	q.Tries++
 	q.Delivered = answered && !lost
+	pause := min(emSlot*(1<<min(q.Tries, 20)-1), emLongest)
+	q.Next = e.cfg.Clock.Now().Add(pause)
 	if err := e.keep(emLine{Payment: &q}); err != nil {
 		return
 	}
@@ -473,6 +472,34 @@ func (e *Emulator) deliver(notice string) {
 		e.cfg.Log.Warn("a receipt was not taken", "connector", e.name, "notice", notice, "fault", f.code, "try", q.Tries)
 	}
 	if !q.Delivered {
-		e.later(notice, min(emSlot*(1<<min(q.Tries, 20)-1), emLongest))
+		e.later(notice, pause)
+	}
+}
+
+// forge sends receipts that somebody made up of a true one. A creditor refuses
+// each of them, and takes the true one all the same.
+func (e *Emulator) forge(s *emStation, pay *emPayment, body string) {
+	swap := func(tag, by string) string {
+		before, rest, _ := strings.Cut(body, "<"+tag+">")
+		_, after, _ := strings.Cut(rest, "</"+tag+">")
+		return before + emTag(tag, by) + after
+	}
+	forgeries := map[string]string{
+		"another amount":   swap("paymentAmount", "0.01"),
+		"another transfer": swap("transferAmount", "0.01"),
+		"another creditor": swap("idPA", "99999999990"),
+		"another notice":   swap("creditorReferenceId", "00000000000000000"),
+	}
+	if _, rest, ok := strings.Cut(body, "<MBDAttachment>"); ok {
+		mbd, _, _ := strings.Cut(rest, "</MBDAttachment>")
+		if b, err := base64.StdEncoding.DecodeString(mbd); err == nil {
+			b = bytes.Replace(b, []byte("<IUBD>01"), []byte("<IUBD>02"), 1)
+			forgeries["a stamp that was changed"] = swap("MBDAttachment", base64.StdEncoding.EncodeToString(b))
+		}
+	}
+	for what, forged := range forgeries {
+		if _, f := e.ask(e.ctx, s, "paSendRTV2", "paSendRTV2Request", forged, emReceiptFor); f == nil {
+			e.cfg.Log.Error("the creditor took a receipt that was made up", "connector", e.name, "notice", pay.Notice, "forged", what)
+		}
 	}
 }

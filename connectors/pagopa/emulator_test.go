@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,16 +33,55 @@ type town struct {
 	faults sync.Map
 	events chan map[string]any
 	mu     sync.Mutex
-	heard  []string // every request that the station gave an answer to
+	deaf   atomic.Bool  // the station answers the node with 503
+	side   atomic.Value // the far side's handler
+	wire   []exchange   // all that went over the wire, in both directions
+}
+
+// exchange is a request and its answer.
+type exchange struct {
+	path, action string
+	request      string
+	status       int
+	kind, answer string
+}
+
+// hear lets h answer and writes down what was said.
+func (w *town) hear(rw http.ResponseWriter, r *http.Request, h http.Handler) {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		w.t.Error(err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, r)
+	w.mu.Lock()
+	w.wire = append(w.wire, exchange{r.Method + " " + r.URL.RequestURI(), strings.Trim(r.Header.Get("SOAPAction"), `"`), string(b), rec.Code, rec.Header().Get("Content-Type"), rec.Body.String()})
+	w.mu.Unlock()
+	for k, v := range rec.Header() {
+		rw.Header()[k] = v
+	}
+	rw.WriteHeader(rec.Code)
+	_, _ = rw.Write(rec.Body.Bytes())
+}
+
+func (w *town) browser() *http.Client {
+	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func newTown(t *testing.T, data string) *town {
 	t.Helper()
 	w := &town{t: t, events: make(chan map[string]any, 64)}
 	w.soap = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		http.StripPrefix("/pagopa", w.c.Receive(w.publish)[0].Handler).ServeHTTP(rw, r)
+		if w.deaf.Load() {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.hear(rw, r, http.StripPrefix("/pagopa", w.c.Receive(w.publish)[0].Handler))
 	}))
-	w.far = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.e.ServeHTTP(rw, r) }))
+	w.far = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.hear(rw, r, http.StripPrefix("/pagopa", w.side.Load().(http.Handler)))
+	}))
 	n, ps := yamldoc.Parse("pagopa.yaml", []byte(settings))
 	if len(ps) > 0 {
 		t.Fatal(ps)
@@ -60,8 +100,7 @@ func newTown(t *testing.T, data string) *town {
 		t.Fatal(err)
 	}
 	w.e = far.(*Emulator)
-	inner := w.e.mux
-	w.far.Config.Handler = http.StripPrefix("/pagopa", inner)
+	w.side.Store(http.Handler(w.e))
 	w.e.cfg.URL = func() string { return w.far.URL + "/pagopa" }
 	t.Cleanup(func() { _ = w.e.Close(); client.Close(); w.far.Close(); w.soap.Close() })
 	return w
@@ -241,19 +280,23 @@ func TestNodeFaults(t *testing.T) {
 	w.faults.Delete("node.receipt-twice")
 
 	w.faults.Store("node.forged-receipt", true)
-	q := w.open("k-2", map[string]any{"amount": 100})
+	q := w.open("k-2", map[string]any{"stamp": map[string]any{"document_hash": strings.Repeat("ab", 32), "province": "VE"}})
 	browse(t, "POST", fmt.Sprint(q["checkout_url"])+"/paga")
-	w.until("the forged receipt to be refused", func() bool { return w.e.payment(fmt.Sprint(q["notice_number"])).Delivered })
-	for {
-		select {
-		case e := <-w.events:
-			if e["id"] != first["id"] {
+	w.until("the true receipt to be taken", func() bool { return w.e.payment(fmt.Sprint(q["notice_number"])).Delivered })
+	ids := map[any]bool{}
+	for len(w.events) > 0 {
+		e := <-w.events
+		if d := e["data"].(map[string]any); d["iuv"] == q["iuv"] {
+			ids[e["id"]] = true
+			if d["amount"] != 1600 {
 				t.Errorf("a forged receipt was believed: %v", e)
 			}
-			continue
-		default:
+		} else if e["id"] != first["id"] {
+			t.Errorf("an event of nothing: %v", e)
 		}
-		break
+	}
+	if len(ids) != 1 {
+		t.Errorf("the true receipt among forged ones made %d events", len(ids))
 	}
 }
 
@@ -280,16 +323,71 @@ func (w *town) until(what string, ok func() bool) {
 	}
 }
 
-// TestReceiptOutlivesTheCity: what the node owes is sent by its next life.
-func TestReceiptOutlivesTheCity(t *testing.T) {
-	dir := t.TempDir()
-	w := newTown(t, dir)
-	w.faults.Store("node.receipt-late", true)
+// TestReceiptComesAgain: what is not answered comes again after slot * (2^k - 1),
+// also from the node's next life, until it is answered.
+func TestReceiptComesAgain(t *testing.T) {
+	w := newTown(t, t.TempDir())
+	begin := time.Now()
+	at := clock.NewVirtual(begin)
+	w.e.cfg.Clock = at
 	p := w.open("k-1", map[string]any{"amount": 100})
+	notice := fmt.Sprint(p["notice_number"])
+	w.faults.Store("node.receipt-late", true)
 	if status, _, _ := browse(t, "POST", fmt.Sprint(p["checkout_url"])+"/paga"); status != http.StatusSeeOther {
 		t.Fatal(status)
 	}
+	w.deaf.Store(true)
+	now := begin.Add(10 * emSlot)
+	for k, pause := range []time.Duration{emSlot, 3 * emSlot, 7 * emSlot, 15 * emSlot} {
+		if next, ok := at.Next(); !ok || !next.Equal(now) {
+			t.Fatalf("try %d is due %v after the payment, want %v", k+1, next.Sub(begin), now.Sub(begin))
+		}
+		at.Advance(now)
+		w.until("the receipt to be sent", func() bool { return w.e.payment(notice).Tries == k+1 })
+		now = now.Add(pause)
+	}
 	w.silence()
+	w.deaf.Store(false)
+	w.restart(t)
+	if next, ok := at.Next(); !ok || !next.Equal(now) {
+		t.Errorf("after a restart the receipt is due %v after the payment, want %v", next.Sub(begin), now.Sub(begin))
+	}
+	at.Advance(now)
+	if e := w.event(); e["data"].(map[string]any)["iuv"] != p["iuv"] {
+		t.Errorf("%v", e)
+	}
+	w.until("the answer to be noted", func() bool { return w.e.payment(notice).Delivered })
+	if next, ok := at.Next(); ok {
+		t.Errorf("an answered receipt is due again at %v", next)
+	}
+}
+
+// TestReceiptOfALostAnswer: the creditor took it, the node did not hear so.
+func TestReceiptOfALostAnswer(t *testing.T) {
+	w := newTown(t, "")
+	at := clock.NewVirtual(time.Now())
+	w.e.cfg.Clock = at
+	w.faults.Store("node.receipt-lost-answer", true)
+	p := w.open("k-1", map[string]any{"amount": 100})
+	browse(t, "POST", fmt.Sprint(p["checkout_url"])+"/paga")
+	first := w.event()
+	w.until("the first try to end", func() bool { return w.e.payment(fmt.Sprint(p["notice_number"])).Tries == 1 })
+	next, ok := at.Next()
+	if !ok {
+		t.Fatal("the receipt is not sent again")
+	}
+	at.Advance(next)
+	w.until("the answer to be noted", func() bool { return w.e.payment(fmt.Sprint(p["notice_number"])).Delivered })
+	for len(w.events) > 0 {
+		if e := <-w.events; e["id"] != first["id"] {
+			t.Errorf("the repetition made another event: %v", e)
+		}
+	}
+}
+
+// restart ends the far side and lets its next life wake.
+func (w *town) restart(t *testing.T) {
+	t.Helper()
 	if err := w.e.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -297,14 +395,55 @@ func TestReceiptOutlivesTheCity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	next.Resume(w.e)
 	w.e = next.(*Emulator)
-	w.far.Config.Handler = http.StripPrefix("/pagopa", w.e.mux)
+	w.side.Store(http.Handler(w.e))
 	if _, err := w.e.Effects(); err != nil { // the first look wakes the memory
 		t.Fatal(err)
 	}
-	if e := w.event(); e["data"].(map[string]any)["iuv"] != p["iuv"] {
-		t.Errorf("%v", e)
+}
+
+// TestPressedByMany: one notice, many who press at once, one payment.
+func TestPressedByMany(t *testing.T) {
+	w := newTown(t, "")
+	p := w.open("k-1", map[string]any{"amount": 100})
+	var all sync.WaitGroup
+	for i := range 32 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			address := fmt.Sprint(p["checkout_url"]) + "/paga"
+			if i%2 == 0 {
+				address = w.far.URL + "/pagopa/paga/" + fmt.Sprint(p["notice_number"])
+			}
+			resp, err := w.browser().Post(address, "application/x-www-form-urlencoded", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode >= 400 {
+				t.Errorf("pressing answered %d", resp.StatusCode)
+			}
+		}()
 	}
+	all.Wait()
+	w.event()
+	w.restart(t)
+	es, err := w.e.Effects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, x := range es {
+		if x.Operation == "payment" {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("paid %d times", n)
+	}
+	w.silence()
 }
 
 // TestStampIsSigned: xmlsec1 holds a stamp to its signature, and refuses it with
