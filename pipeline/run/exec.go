@@ -478,8 +478,8 @@ func (x *exec) ask(n *entry) (bool, error) {
 	switch {
 	case stored:
 		return true, nil
-	case state != store.Running: // its rest was on the way to the disk
-		return false, nil
+	case state != store.Running: // its rest was on the way to the disk: leave cancels the run at rest
+		return true, nil
 	}
 	return true, x.commitHeld(state, "", time.Time{})
 }

@@ -88,7 +88,6 @@ func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, erro
 	if err != nil {
 		return Report{}, noRun(pub)
 	}
-	rested := false
 	if x := e.live.get(id); x != nil && !a.DryRun {
 		if x.passed.Load() {
 			return Report{}, passedCommit(pub)
@@ -97,7 +96,6 @@ func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, erro
 		if err != nil {
 			return Report{}, fmt.Errorf("cancelling run %s: %w", pub, err)
 		}
-		rested = !asked
 		if asked {
 			return Report{Run: pub, State: string(store.Running), Note: "takes effect between two steps"}, nil
 		}
@@ -109,9 +107,6 @@ func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, erro
 	defer release()
 	if a.DryRun {
 		n = nil
-	}
-	if rested && x.state == store.Cancelled { // by what the resting run did with the same act
-		return Report{Run: pub, State: string(x.state)}, nil
 	}
 	return x.cancelNow(n)
 }
