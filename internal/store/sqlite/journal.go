@@ -164,7 +164,7 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 	}
 	var l store.Lease
 	asked := r
-	err = s.submit(ctx, func(t *tx) error {
+	err = s.submitAt(ctx, r.ID, func(t *tx) error {
 		r = asked
 		if err := t.savePersons(ps); err != nil {
 			return err

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -370,7 +369,7 @@ func (t *tx) saveQueues() error {
 		for _, m := range q.returned {
 			pending = append(pending, m.Seq)
 		}
-		sort.Slice(pending, func(i, j int) bool { return pending[i] < pending[j] })
+		slices.Sort(pending)
 		head := q.handed
 		oldHead, oldPending := q.head, q.pending
 		q.head, q.pending = head, pending

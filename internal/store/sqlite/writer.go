@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -19,6 +21,7 @@ const maxBatch = 512
 // batch alone; any other error fails the whole commit.
 type job struct {
 	apply func(*tx) error
+	place int64 // where in the tables it writes: the run's id, 0 for what does not matter
 	err   error
 	done  chan struct{}
 }
@@ -62,10 +65,15 @@ func (t *tx) query(sql string, row func(*sqlite.Stmt) error, args ...any) error 
 // not end with ctx: a commit that was begun is not undone by impatience, and the
 // caller must learn how it went. It lasts one fsync.
 func (s *Store) submit(ctx context.Context, apply func(*tx) error) error {
+	return s.submitAt(ctx, 0, apply)
+}
+
+// submitAt is submit of what writes rows of a run that is new: see attempt.
+func (s *Store) submitAt(ctx context.Context, run store.RunID, apply func(*tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	j := &job{apply: apply, done: make(chan struct{})}
+	j := &job{apply: apply, place: int64(run), done: make(chan struct{})}
 	s.sendMu.RLock()
 	if s.closed.Load() {
 		s.sendMu.RUnlock()
@@ -105,7 +113,7 @@ func (s *Store) write() {
 }
 
 // gather takes what is queued. Those just answered are about to ask again: to
-// let them run first costs a microsecond and spares an fsync for one job alone.
+// let them run first costs microseconds and spares an fsync for one job alone.
 func (s *Store) gather(batch []*job) []*job {
 	for yielded := 0; len(batch) < maxBatch; {
 		select {
@@ -114,7 +122,7 @@ func (s *Store) gather(batch []*job) []*job {
 			continue
 		default:
 		}
-		if yielded++; yielded > 2 {
+		if yielded++; yielded > 10 {
 			break
 		}
 		runtime.Gosched()
@@ -164,6 +172,10 @@ func (s *Store) attempt(t *tx, batch []*job) (err error) {
 			}
 		}
 	}()
+	// Ids are handed out before the commit and come in any order; a row behind all
+	// others fills a page to its end, one between them splits it. The jobs of a
+	// batch are concurrent, so their order is free.
+	slices.SortStableFunc(batch, func(a, b *job) int { return cmp.Compare(a.place, b.place) })
 	for _, j := range batch {
 		s.mu.Lock()
 		err := j.apply(t)
