@@ -414,8 +414,8 @@ func (e *Emulator) listPositions(c *emCall) emAnswer {
 		return emProblem(http.StatusBadRequest, "limit must be 1 to 50")
 	}
 	page, err := strconv.Atoi(q.Get("page"))
-	if err != nil || page < 0 {
-		return emProblem(http.StatusBadRequest, "page is required, from 0")
+	if err != nil || page < 0 || page > 1_000_000 {
+		return emProblem(http.StatusBadRequest, "page is required, from 0 to 1000000")
 	}
 	if limit == 0 {
 		limit = 10
