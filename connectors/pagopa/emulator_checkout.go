@@ -133,6 +133,9 @@ func (e *Emulator) payPage(c *emCall) emAnswer {
 	if cart == nil {
 		return e.page(http.StatusNotFound, emPage{Title: "Pagina non trovata", Problem: "Questa pagina di pagamento non esiste o è scaduta."})
 	}
+	if e.paid(cart.Org, cart.Notice) {
+		return e.page(http.StatusOK, emPage{Title: "Pagamento eseguito", Notice: cart.Notice, Done: true, Back: cart.OK})
+	}
 	return e.offer(c.r.Context(), cart.Org, cart.Notice, cart.Amount,
 		emPage{Pay: cart.ID + "/paga", Cancel: cart.ID + "/annulla", Back: cart.Error}, cart.OK, cart.Cancel)
 }
