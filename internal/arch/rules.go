@@ -117,7 +117,7 @@ var owners = [...]Owner{
 	{Library: "modernc.org/sqlite", By: []string{"internal/store/..."}},
 	{Library: "github.com/jackc/pgx", By: []string{"internal/store/..."}},
 	{Library: "github.com/klauspost/compress", By: []string{"internal/store/..."}},
-	{Library: "github.com/go-jose/go-jose/v4", By: []string{"internal/identity"}},
+	{Library: "github.com/go-jose/go-jose/v4", By: []string{"internal/jose", "internal/identity"}},
 	{Library: "github.com/russellhaering/goxmldsig", By: []string{"internal/xml/signature"}},
 	{Library: "github.com/beevik/etree", By: []string{"internal/xml/signature"}},
 	{Library: "github.com/mattermost/xml-roundtrip-validator", By: []string{"internal/xml/signature"}},
