@@ -67,7 +67,7 @@ type Withdrawn struct {
 // record is a document's row. The rows of the table:
 //
 //	draft/ID      a record
-//	pdf/ID        the bytes: the draft's, later the document's, which begin with them
+//	pdf/ID        the document's bytes, once it is sealed; they begin with the draft's
 //	code/DIGEST   the ID, once the document is issued; digests because keys lie in clear
 //	issue/DIGEST  the ID that an issue of this key is about
 //	until/TIME/ID empty: in the order in which drafts expire
@@ -78,8 +78,8 @@ type record struct {
 	Prepared  time.Time
 	Until     time.Time
 	SHA256    [32]byte
-	Length    int    // of the draft
 	VerifyURL string // as printed
+	Page      []byte `json:",omitempty"` // the draft, until the document is issued
 
 	Protocol string
 	At       time.Time
@@ -164,7 +164,7 @@ func (a *Archive) Prepare(ctx context.Context, key string, c document.Content) (
 	if err != nil {
 		return document.Draft{}, err
 	}
-	mine.SHA256, mine.Length = sha256.Sum256(page), len(page)
+	mine.SHA256, mine.Page = sha256.Sum256(page), page
 	if _, err := a.point(ctx, until(mine.Until, id), id); err != nil {
 		return document.Draft{}, fmt.Errorf("keeping a draft: %w", err)
 	}
@@ -194,18 +194,6 @@ func (r *record) draft(id, said string) (document.Draft, error) {
 	return document.Draft{ID: id, SHA256: r.SHA256, Until: r.Until}, nil
 }
 
-// layout makes the draft's bytes again: the same, says their digest.
-func (a *Archive) layout(r *record) ([]byte, error) {
-	page, err := certificate.Draft{City: a.cfg.City, Content: r.Content, VerifyURL: r.VerifyURL, At: r.Prepared}.PDF()
-	if err != nil {
-		return nil, err
-	}
-	if sha256.Sum256(page) != r.SHA256 {
-		return nil, fault.New(fault.Internal, "the draft's layout is not the one that its stamp was bought for")
-	}
-	return page, nil
-}
-
 // Prepared implements document.Archive.
 func (a *Archive) Prepared(ctx context.Context, key string) (document.Draft, error) {
 	id := draftID(key)
@@ -231,7 +219,7 @@ func (a *Archive) Issue(ctx context.Context, key, id string, stamp *document.Sta
 	case there != id:
 		return document.Issued{}, fault.New(fault.Conflict, "this key has issued another document")
 	case r.Issued:
-		return a.issued(r, id), nil
+		return a.issued(r), nil
 	case r.Protocol == "":
 		if err := a.admit(r, stamp); err != nil {
 			return document.Issued{}, err
@@ -255,6 +243,9 @@ func (a *Archive) Issue(ctx context.Context, key, id string, stamp *document.Sta
 			return document.Issued{}, err
 		}
 	}
+	if r.Issued { // by another, meanwhile
+		return a.issued(r), nil
+	}
 	final, err := a.compose(ctx, r)
 	if err != nil {
 		return document.Issued{}, fmt.Errorf("sealing a document: %w", err)
@@ -271,13 +262,13 @@ func (a *Archive) Issue(ctx context.Context, key, id string, stamp *document.Sta
 		return document.Issued{}, fmt.Errorf("keeping a document: %w", err)
 	}
 	r, err = a.change(ctx, id, func(r *record) error {
-		r.Final, r.Issued = sha256.Sum256(final), true
+		r.Final, r.Issued, r.Page = sha256.Sum256(final), true, nil
 		return nil
 	})
 	if err != nil {
 		return document.Issued{}, err
 	}
-	return a.issued(r, id), nil
+	return a.issued(r), nil
 }
 
 // admit says whether a draft may be issued with this stamp or without any.
@@ -296,15 +287,11 @@ func (a *Archive) admit(r *record, stamp *document.Stamp) error {
 }
 
 func (a *Archive) compose(ctx context.Context, r *record) ([]byte, error) {
-	page, err := a.layout(r)
-	if err != nil {
-		return nil, err
-	}
 	top, err := certificate.Marks{City: a.cfg.City, Protocol: r.Protocol, At: r.At, Stamp: r.Stamp}.PDF()
 	if err != nil {
 		return nil, err
 	}
-	marked, err := pdf.Overlay(page, top)
+	marked, err := pdf.Overlay(r.Page, top)
 	if err != nil {
 		return nil, err
 	}
@@ -318,13 +305,13 @@ func (a *Archive) compose(ctx context.Context, r *record) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.HasPrefix(final, page) {
+	if !bytes.HasPrefix(final, r.Page) {
 		return nil, errors.New("the draft is not the beginning of the document")
 	}
 	return final, nil
 }
 
-func (a *Archive) issued(r *record, id string) document.Issued {
+func (a *Archive) issued(r *record) document.Issued {
 	return document.Issued{Code: r.Code, Protocol: r.Protocol, URL: a.cfg.URL() + "/documents/" + r.Code + ".pdf", VerifyURL: r.VerifyURL, At: r.At}
 }
 
@@ -340,7 +327,7 @@ func (a *Archive) IssuedBy(ctx context.Context, key string) (document.Issued, er
 			return document.Issued{}, err
 		}
 		if r.Issued {
-			return a.issued(r, string(id)), nil
+			return a.issued(r), nil
 		}
 	}
 	return document.Issued{}, fault.New(fault.NotFound, "no document was issued under this key")

@@ -115,7 +115,7 @@ func (f *File) section(at int) ([]byte, error) {
 	for !bytes.HasPrefix(rest, []byte("trailer\n")) {
 		line, after, ok := bytes.Cut(rest, []byte("\n"))
 		var first, count int
-		if _, err := fmt.Sscanf(string(line), "%d %d", &first, &count); err != nil || !ok || first < 0 || count < 1 || first+count > maxObjects {
+		if _, err := fmt.Sscanf(string(line), "%d %d", &first, &count); err != nil || !ok || first < 0 || count < 1 || first > maxObjects || count > maxObjects-first {
 			return nil, errors.New("a subsection's head is malformed")
 		}
 		// An entry has 20 bytes (ISO 32000-1, 7.5.4).
