@@ -320,7 +320,7 @@ func (a *attempt) call() (int, string) {
 		voucher = a.voucher(voucher)
 	}
 	h := http.Header{"Content-Type": {"application/json"}, "Digest": {a.digest}, "Authorization": {t.Type + " " + voucher},
-		"Agid-JWT-Signature": {a.sig.String()}, "Agid-JWT-TrackingEvidence": {a.evidence.String()}}
+		http.CanonicalHeaderKey("Agid-JWT-Signature"): {a.sig.String()}, http.CanonicalHeaderKey("Agid-JWT-TrackingEvidence"): {a.evidence.String()}}
 	if a.dpop && !a.proof.absent {
 		if _, there := a.proof.claims["ath"]; !there {
 			sum := sha256.Sum256([]byte(voucher))
@@ -624,4 +624,9 @@ func FuzzEmulator(f *testing.F) {
 			t.Error("a short key was read")
 		}
 	})
+}
+
+func sha(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
