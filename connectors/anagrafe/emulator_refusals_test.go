@@ -1,4 +1,4 @@
-package anagrafe
+package anagrafe_test
 
 import (
 	"encoding/json"
@@ -310,7 +310,10 @@ type problem struct {
 	Type   string `json:"type"`
 	Error  string `json:"error"`
 	Errors []struct{ Code, Detail string }
-	List   []emError `json:"listaErrori"`
+	List   []struct {
+		Code string `json:"codiceErroreAnomalia"`
+		Text string `json:"testoErroreAnomalia"`
+	} `json:"listaErrori"`
 }
 
 // TestEmulatorRefuses goes through the table: each is refused by the one who must,

@@ -1,4 +1,4 @@
-package anagrafe
+package anagrafe_test
 
 import (
 	"bytes"
@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/connectors/anagrafe"
 	"github.com/dime-bus/dime/internal/citizens"
 	"github.com/dime-bus/dime/internal/clock"
 )
@@ -64,7 +65,9 @@ type object = map[string]any
 // far is a running emulator with its callers' keys registered.
 type far struct {
 	t     testing.TB
-	e     *Emulator
+	e     *anagrafe.Emulator
+	side  anagrafe.FarSide
+	cfg   connectors.EmulatorConfig
 	srv   *httptest.Server
 	clock *clock.Virtual
 	on    map[string]bool
@@ -83,16 +86,18 @@ var register = sync.OnceValue(people)
 func newFar(t testing.TB, data string) *far {
 	t.Helper()
 	f := &far{t: t, clock: clock.NewVirtual(begin()), on: map[string]bool{}}
-	f.e = NewEmulator(FarSide{Name: "anagrafe", Purposes: purposes(), Municipality: "027042", Operations: []*connectors.Operation{
+	f.side = anagrafe.FarSide{Name: "anagrafe", Purposes: purposes(), Municipality: "027042", Operations: []*connectors.Operation{
 		{Name: "person"}, {Name: "residence"}, {Name: "family"}, {Name: "issue_certificate", FoundBy: "certificate_of"},
-	}}, connectors.EmulatorConfig{Data: data, Clock: f.clock, Citizens: register,
+	}}
+	f.cfg = connectors.EmulatorConfig{Data: data, Clock: f.clock, Citizens: register,
 		On: func(name string) bool { f.mu.Lock(); defer f.mu.Unlock(); return f.on[name] },
 		Record: func(a connectors.Arrival) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.seen = append(f.seen, a)
 			return nil
-		}})
+		}}
+	f.e = anagrafe.NewEmulator(f.side, f.cfg)
 	f.srv = httptest.NewServer(http.StripPrefix("/anagrafe", f.e))
 	t.Cleanup(func() { f.srv.CloseClientConnections(); f.srv.Close(); _ = f.e.Close() })
 	k := keys()
@@ -550,7 +555,7 @@ func TestEmulatorRemembers(t *testing.T) {
 	d := h.attempt("C030")
 	want := d.ok()
 	_ = h.e.Close()
-	i := NewEmulator(h.e.far, h.e.cfg)
+	i := anagrafe.NewEmulator(h.side, h.cfg)
 	i.Resume(h.e)
 	h.e = i
 	h.srv.Config.Handler = http.StripPrefix("/anagrafe", i)
@@ -615,13 +620,6 @@ func FuzzEmulator(f *testing.F) {
 		fs.e.ServeHTTP(w, r)
 		if w.Code >= 500 {
 			t.Errorf("%s answered %d", r.URL.Path, w.Code)
-		}
-		_, _ = emReadJWS(token)
-		if tree, err := emTree([]byte(body)); err == nil {
-			tree.canonical()
-		}
-		if _, _, err := emPublic(map[string]any{"kty": "RSA", "n": token, "e": other}); err == nil && len(token) < 300 {
-			t.Error("a short key was read")
 		}
 	})
 }
