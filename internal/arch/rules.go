@@ -128,7 +128,7 @@ var owners = [...]Owner{
 	{Library: "github.com/spf13", By: []string{"cmd/..."}},
 	{Library: "github.com/rogpeppe/go-internal", By: []string{"cmd/..."}, Tests: true, Because: "testscript and txtar are the form of golden tests."},
 	{Library: "github.com/google/go-cmp", Tests: true, Because: "Tests and suites (storetest ...) are the standard library and go-cmp."},
-	{Library: "golang.org/x/text", By: []string{"internal/gateway/...", "internal/taxcode"}, Because: "Language negotiation at the edge; names without their accents."},
+	{Library: "golang.org/x/text", By: []string{"internal/gateway/...", "internal/taxcode", "internal/document/verify"}, Because: "Language negotiation at the edge; names without their accents."},
 }
 
 // Layers, Owners and Readers return copies of the tables.

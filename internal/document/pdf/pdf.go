@@ -124,12 +124,12 @@ func (f *File) section(at int) ([]byte, error) {
 		}
 		for i := range count {
 			e := after[20*i : 20*i+20]
-			offset, err := strconv.Atoi(string(e[:10]))
+			offset, err := strconv.ParseUint(string(e[:10]), 10, 63)
 			if err != nil || e[17] != 'n' && e[17] != 'f' {
 				return nil, errors.New("a cross-reference entry is malformed")
 			}
 			if _, newer := f.offsets[first+i]; !newer && e[17] == 'n' {
-				f.offsets[first+i] = offset
+				f.offsets[first+i] = int(offset) //nolint:gosec // 63 bits, says ParseUint
 			}
 		}
 		rest = after[20*count:]
@@ -151,7 +151,7 @@ func (f *File) Size() int { return f.size }
 func (f *File) Object(n int) (Object, error) {
 	at, ok := f.offsets[n]
 	head := fmt.Appendf(nil, "%d 0 obj\n", n)
-	if !ok || at >= len(f.bytes) || !bytes.HasPrefix(f.bytes[at:], head) {
+	if !ok || at < 0 || at >= len(f.bytes) || !bytes.HasPrefix(f.bytes[at:], head) {
 		return Object{}, fmt.Errorf("reading a PDF: object %d is not where the table says", n)
 	}
 	body := f.bytes[at+len(head):]
