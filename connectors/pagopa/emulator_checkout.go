@@ -41,23 +41,28 @@ func (e *Emulator) createCart(c *emCall) emAnswer {
 	switch {
 	case len(b.PaymentNotices) < 1 || len(b.PaymentNotices) > 5:
 		return emProblem(http.StatusBadRequest, "paymentNotices must hold 1 to 5 notices")
-	case len(b.PaymentNotices) > 1:
-		return emProblem(http.StatusBadRequest, "paymentNotices: this page pays one notice at a time")
 	case b.ReturnURLs == nil:
 		return emProblem(http.StatusBadRequest, "returnUrls is required")
 	case b.EmailNotice != "" && !strings.Contains(b.EmailNotice, "@"):
 		return emProblem(http.StatusBadRequest, "emailNotice is no address")
 	}
-	n := b.PaymentNotices[0]
-	switch {
-	case !emNotice(n.NoticeNumber):
-		return emProblem(http.StatusBadRequest, "noticeNumber: 18 digits that begin with 3, the last two of them check digits")
-	case !emDigits(n.FiscalCode, 11) || !taxcode.Valid(n.FiscalCode):
-		return emProblem(http.StatusBadRequest, "fiscalCode is the creditor's, 11 digits")
-	case n.Amount < 1:
-		return emProblem(http.StatusBadRequest, "amount must be 1 cent or more")
-	case !emText(n.CompanyName, 1, 140) || !emText(n.Description, 1, 140):
-		return emProblem(http.StatusBadRequest, "companyName and description must have 1 to 140 characters")
+	cart := &emCart{ID: emRandom(), OK: b.ReturnURLs.OK, Cancel: b.ReturnURLs.Cancel, Error: b.ReturnURLs.Error}
+	seen := map[string]bool{}
+	for _, n := range b.PaymentNotices {
+		switch {
+		case !emNotice(n.NoticeNumber):
+			return emProblem(http.StatusBadRequest, "noticeNumber: 18 digits that begin with 3, the last two of them check digits")
+		case !emDigits(n.FiscalCode, 11) || !taxcode.Valid(n.FiscalCode):
+			return emProblem(http.StatusBadRequest, "fiscalCode is the creditor's, 11 digits")
+		case seen[n.FiscalCode+"/"+n.NoticeNumber]:
+			return emProblem(http.StatusBadRequest, "paymentNotices: a notice is there twice")
+		case n.Amount < 1:
+			return emProblem(http.StatusBadRequest, "amount must be 1 cent or more")
+		case !emText(n.CompanyName, 1, 140) || !emText(n.Description, 1, 140):
+			return emProblem(http.StatusBadRequest, "companyName and description must have 1 to 140 characters")
+		}
+		seen[n.FiscalCode+"/"+n.NoticeNumber] = true
+		cart.Notices = append(cart.Notices, emItem{n.NoticeNumber, n.FiscalCode, n.Amount})
 	}
 	for _, to := range []string{b.ReturnURLs.OK, b.ReturnURLs.Cancel, b.ReturnURLs.Error} {
 		if u, err := url.Parse(to); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -66,10 +71,11 @@ func (e *Emulator) createCart(c *emCall) emAnswer {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.mem.stations[n.FiscalCode] == nil {
-		return emProblem(http.StatusBadRequest, "PPT_DOMINIO_SCONOSCIUTO")
+	for _, n := range cart.Notices {
+		if e.mem.stations[n.Org] == nil {
+			return emProblem(http.StatusBadRequest, "PPT_DOMINIO_SCONOSCIUTO")
+		}
 	}
-	cart := &emCart{ID: emRandom(), Notice: n.NoticeNumber, Org: n.FiscalCode, Amount: n.Amount, OK: b.ReturnURLs.OK, Cancel: b.ReturnURLs.Cancel, Error: b.ReturnURLs.Error}
 	if err := e.keep(emLine{Cart: cart}); err != nil {
 		return emProblem(http.StatusServiceUnavailable, "the memory can't be written")
 	}
@@ -80,10 +86,15 @@ func (e *Emulator) createCart(c *emCall) emAnswer {
 var emPageText string
 
 type emPage struct {
-	Title, Company, Description, Notice, Amount, Problem, Code, Nonce string
-	Pay, Cancel, Back                                                 string
-	Done                                                              bool
+	Title, Problem, Code, Nonce string
+	Pay, Cancel, Back           string
+	Items                       []emShown // what is to be paid, or was
+	Total                       string    // of more than one
+	Done                        bool
 }
+
+// emShown is a notice as a person reads it.
+type emShown struct{ Company, Description, Notice, Amount string }
 
 // page shows a page of Checkout; a form may lead on to the addresses in to.
 func (e *Emulator) page(status int, p emPage, to ...string) emAnswer {
@@ -126,38 +137,65 @@ func (e *Emulator) cartOf(c *emCall) *emCart {
 	return e.mem.carts[c.r.PathValue("cart")]
 }
 
-// payPage asks the creditor about the notice, as the node does before it shows
+func emNoPage() emPage {
+	return emPage{Title: "Pagina non trovata", Problem: "Questa pagina di pagamento non esiste o è scaduta."}
+}
+
+// payPage asks the creditor about the notices, as the node does before it shows
 // anything, and shows what is to be paid.
 func (e *Emulator) payPage(c *emCall) emAnswer {
 	cart := e.cartOf(c)
 	if cart == nil {
-		return e.page(http.StatusNotFound, emPage{Title: "Pagina non trovata", Problem: "Questa pagina di pagamento non esiste o è scaduta."})
+		return e.page(http.StatusNotFound, emNoPage())
 	}
-	if e.paid(cart.Org, cart.Notice) {
-		return e.page(http.StatusOK, emPage{Title: "Pagamento eseguito", Notice: cart.Notice, Done: true, Back: cart.OK})
-	}
-	return e.offer(c.r.Context(), cart.Org, cart.Notice, cart.Amount,
-		emPage{Pay: cart.ID + "/paga", Cancel: cart.ID + "/annulla", Back: cart.Error}, cart.OK, cart.Cancel)
+	return e.offer(c.r.Context(), cart.Notices, emPage{Pay: cart.ID + "/paga", Cancel: cart.ID + "/annulla", Back: cart.Error}, cart.OK, cart.Cancel)
 }
 
-// offer shows a notice with the button that pays it, or why it can't be paid.
-// amount 0 takes what the creditor says.
-func (e *Emulator) offer(ctx context.Context, org, notice string, amount int, p emPage, to ...string) emAnswer {
-	p.Title, p.Notice = "Pagamento", notice
-	if e.paid(org, notice) {
-		p.Title, p.Done = "Pagamento eseguito", true
-		return e.page(http.StatusOK, p)
+// offer shows notices with the button that pays them, or why one can't be paid.
+// Of to, the first is where a person goes who has paid.
+func (e *Emulator) offer(ctx context.Context, items []emItem, p emPage, to ...string) emAnswer {
+	total, unpaid := 0, 0
+	for _, n := range items {
+		if e.paid(n.Org, n.Notice) {
+			continue
+		}
+		unpaid++
+		v, f := e.verify(ctx, n.Org, n.Notice)
+		if f == nil && n.Amount != 0 && v.amount != n.Amount {
+			f = &emFault{"PPT_ERRORE_EMESSO_DA_PAA", "the amount has changed"}
+		}
+		if f != nil {
+			p.Title = "Pagamento non possibile"
+			return e.refused(n, f, p, to...)
+		}
+		p.Items = append(p.Items, emShown{v.company, v.description, n.Notice, emEuro(v.amount)})
+		total += v.amount
 	}
-	v, f := e.verify(ctx, org, notice)
-	if f == nil && amount != 0 && v.amount != amount {
-		f = &emFault{"PPT_ERRORE_EMESSO_DA_PAA", "l'importo è cambiato"}
+	if unpaid == 0 {
+		if p.Back != "" {
+			p.Back = to[0]
+		}
+		return e.done(items, p)
 	}
-	if f != nil {
-		p.Title, p.Code, p.Problem = "Pagamento non possibile", f.code, emSorry(f.code)
-		return e.page(http.StatusOK, p, to...)
+	p.Title = "Pagamento"
+	if unpaid > 1 {
+		p.Total = emEuro(total)
 	}
-	p.Company, p.Description, p.Amount = v.company, v.description, emEuro(v.amount)
 	return e.page(http.StatusOK, p, to...)
+}
+
+// refused shows why a notice can't be paid.
+func (e *Emulator) refused(n emItem, f *emFault, p emPage, to ...string) emAnswer {
+	p.Code, p.Problem, p.Items = f.code, emSorry(f.code), []emShown{{Notice: n.Notice}}
+	return e.page(http.StatusOK, p, to...)
+}
+
+func (e *Emulator) done(items []emItem, p emPage) emAnswer {
+	p.Title, p.Done, p.Items = "Pagamento eseguito", true, nil
+	for _, n := range items {
+		p.Items = append(p.Items, emShown{Notice: n.Notice})
+	}
+	return e.page(http.StatusOK, p)
 }
 
 // emSorry says a fault to a person.
@@ -174,7 +212,7 @@ func emSorry(code string) string {
 	case "PAA_PAGAMENTO_IN_CORSO":
 		return "C'è già un pagamento in corso per questo avviso. Riprova fra qualche minuto."
 	}
-	return "Al momento il pagamento non è possibile. Nessun importo è stato addebitato: riprova più tardi."
+	return "Al momento questo avviso non si può pagare. Per esso nessun importo è stato addebitato: riprova più tardi."
 }
 
 func (e *Emulator) paid(org, notice string) bool {
@@ -183,14 +221,17 @@ func (e *Emulator) paid(org, notice string) bool {
 	return e.mem != nil && e.mem.payments[org+"/"+notice] != nil
 }
 
-// pay is the button: it pays once, however often it is pressed.
+// pay is the button: it pays once, however often it is pressed. Each notice of a
+// cart is a payment of its own; what was paid before one failed stays paid.
 func (e *Emulator) pay(c *emCall) emAnswer {
 	cart := e.cartOf(c)
 	if cart == nil {
-		return e.page(http.StatusNotFound, emPage{Title: "Pagina non trovata", Problem: "Questa pagina di pagamento non esiste o è scaduta."})
+		return e.page(http.StatusNotFound, emNoPage())
 	}
-	if f := e.payOnce(c.r.Context(), cart.Org, cart.Notice, cart.Amount); f != nil {
-		return e.page(http.StatusOK, emPage{Title: "Pagamento non riuscito", Notice: cart.Notice, Code: f.code, Problem: emSorry(f.code), Back: cart.Error})
+	for _, n := range cart.Notices {
+		if f := e.payOnce(c.r.Context(), n.Org, n.Notice, n.Amount); f != nil {
+			return e.refused(n, f, emPage{Title: "Pagamento non riuscito", Back: cart.Error})
+		}
 	}
 	return emAnswer{status: http.StatusSeeOther, header: map[string]string{"Location": cart.OK, "Cache-Control": "no-store"}}
 }
@@ -198,11 +239,13 @@ func (e *Emulator) pay(c *emCall) emAnswer {
 func (e *Emulator) cancelPayment(c *emCall) emAnswer {
 	cart := e.cartOf(c)
 	if cart == nil {
-		return e.page(http.StatusNotFound, emPage{Title: "Pagina non trovata", Problem: "Questa pagina di pagamento non esiste o è scaduta."})
+		return e.page(http.StatusNotFound, emNoPage())
 	}
-	to := cart.Cancel
-	if e.paid(cart.Org, cart.Notice) { // in another window: it can't be given up any more
-		to = cart.OK
+	to := cart.OK // where all is paid, in another window, nothing can be given up any more
+	for _, n := range cart.Notices {
+		if !e.paid(n.Org, n.Notice) {
+			to = cart.Cancel
+		}
 	}
 	return emAnswer{status: http.StatusSeeOther, header: map[string]string{"Location": to, "Cache-Control": "no-store"}}
 }
@@ -222,26 +265,34 @@ func (e *Emulator) orgOf(notice string) string {
 	return ""
 }
 
-// counterPage is a counter that takes a notice: a bank, a tobacconist.
+// brought is the notice that somebody brings to a counter: a bank, a tobacconist.
+func (e *Emulator) brought(c *emCall) (n emItem, known bool) {
+	n.Notice = c.r.PathValue("notice")
+	n.Org = e.orgOf(n.Notice)
+	return n, emNotice(n.Notice) && n.Org != ""
+}
+
+func emNoNotice() emPage {
+	return emPage{Title: "Avviso sconosciuto", Problem: "Nessun ente di questa città ha emesso questo avviso."}
+}
+
 func (e *Emulator) counterPage(c *emCall) emAnswer {
-	notice := c.r.PathValue("notice")
-	org := e.orgOf(notice)
-	if !emNotice(notice) || org == "" {
-		return e.page(http.StatusNotFound, emPage{Title: "Avviso sconosciuto", Problem: "Nessun ente di questa città ha emesso questo avviso."})
+	n, known := e.brought(c)
+	if !known {
+		return e.page(http.StatusNotFound, emNoNotice())
 	}
-	return e.offer(c.r.Context(), org, notice, 0, emPage{Pay: notice})
+	return e.offer(c.r.Context(), []emItem{n}, emPage{Pay: n.Notice})
 }
 
 func (e *Emulator) payAtCounter(c *emCall) emAnswer {
-	notice := c.r.PathValue("notice")
-	org := e.orgOf(notice)
-	if !emNotice(notice) || org == "" {
-		return e.page(http.StatusNotFound, emPage{Title: "Avviso sconosciuto", Problem: "Nessun ente di questa città ha emesso questo avviso."})
+	n, known := e.brought(c)
+	if !known {
+		return e.page(http.StatusNotFound, emNoNotice())
 	}
-	if f := e.payOnce(c.r.Context(), org, notice, 0); f != nil {
-		return e.page(http.StatusOK, emPage{Title: "Pagamento non riuscito", Notice: notice, Code: f.code, Problem: emSorry(f.code)})
+	if f := e.payOnce(c.r.Context(), n.Org, n.Notice, 0); f != nil {
+		return e.refused(n, f, emPage{Title: "Pagamento non riuscito"})
 	}
-	return e.page(http.StatusOK, emPage{Title: "Pagamento eseguito", Notice: notice, Done: true})
+	return e.done([]emItem{n}, emPage{})
 }
 
 // payOnce pays a notice unless it is paid.

@@ -43,13 +43,18 @@ func (p *emPosition) option() *emOption { return &p.Body.PaymentOption[0] }
 
 // emCart is a page of Checkout.
 type emCart struct {
-	ID     string `json:"id"`
+	ID      string   `json:"id"`
+	Notices []emItem `json:"notices"`
+	OK      string   `json:"ok"`
+	Cancel  string   `json:"cancel"`
+	Error   string   `json:"error"`
+}
+
+// emItem is a notice of a cart.
+type emItem struct {
 	Notice string `json:"notice"`
 	Org    string `json:"org"`
-	Amount int    `json:"amount"`
-	OK     string `json:"ok"`
-	Cancel string `json:"cancel"`
-	Error  string `json:"error"`
+	Amount int    `json:"amount"` // 0 takes what the creditor says
 }
 
 // emPayment is a payment and its receipt, which is owed until it is answered.

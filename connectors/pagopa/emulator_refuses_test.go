@@ -117,6 +117,8 @@ func wrongs() []wrong {
 		cart("an empty cart", `{"paymentNotices":[]`+urls+`}`, "1 to 5"), cart("no addresses", `{"paymentNotices":[{"noticeNumber":"301011100007347557","fiscalCode":"00339370272","amount":1,"companyName":"x","description":"x"}]}`, "returnUrls"),
 		cart("wrong check digits in a cart", notice("301011100007347558", "00339370272", "1", "x"), "noticeNumber"), cart("a short creditor", notice("301011100007347557", "123", "1", "x"), "fiscalCode"),
 		cart("a cart of nothing", notice("301011100007347557", "00339370272", "0", "x"), "amount"), cart("a cart without a company", notice("301011100007347557", "00339370272", "1", ""), "companyName"),
+		cart("a notice twice in a cart", strings.Replace(notice("301011100007347557", "00339370272", "1", "x"), "}]", `},{"noticeNumber":"301011100007347557","fiscalCode":"00339370272","amount":1,"companyName":"x","description":"x"}]`, 1), "there twice"),
+		cart("a cart of six", strings.Replace(notice("301011100007347557", "00339370272", "1", "x"), "}]", "}"+strings.Repeat(",{}", 5)+"]", 1), "1 to 5"),
 		cart("a stranger's cart", notice("301011100007347557", "80015010723", "1", "x"), "PPT_DOMINIO_SCONOSCIUTO"),
 		cart("an address that is none", strings.Replace(notice("301011100007347557", "00339370272", "1", "x"), "https://a.example/", "javascript:alert(1)", 1), "returnUrls"),
 		station("a creditor of ten digits", "idPA=0033937027", "idPA"), station("another broker's station", "idStation=80015010723_01", "idStation"), station("a segregation beyond 49", "segregation=50", "segregation"),
