@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/connectors/anagrafe"
 	"github.com/dime-bus/dime/connectors/http"
 	"github.com/dime-bus/dime/connectors/openapi"
 	"github.com/dime-bus/dime/connectors/pagopa"
@@ -34,6 +35,7 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		{openapi.Field, "operations of an OpenAPI 3.0 or 3.1 document", build(openapi.New)},
+		{anagrafe.Field, "the national register of the population: PDND, ModI, ANPR, certificates", build(anagrafe.New)},
 		{pagopa.Field, "payments through pagoPA as its creditor: positions, Checkout, stamps, receipts", build(pagopa.New)},
 		{http.Field, "operations of a plain HTTP and JSON backend, declared one by one", build(http.New)},
 	}

@@ -1,0 +1,325 @@
+package anagrafe
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/internal/document"
+	"github.com/dime-bus/dime/internal/fault"
+)
+
+const (
+	draftBasis = "the archive of documents, internal/document: one key prepares one draft, and the draft of a key is found by it"
+	issueBasis = "service 6001, tipoDatoTestataRichiesta and tipoRichiesta: a certificate is asked for under protocolloComune, made of the draft, and found by it; " +
+		"the archive of documents issues a draft once"
+)
+
+func (c *Connector) describe() error {
+	var failed error
+	shape := func(name, text string) *connectors.Operation {
+		return &connectors.Operation{Name: name, Out: c.compile(name+".out", text, &failed)}
+	}
+	unknown := connectors.Fault{Name: "not_found", Kind: fault.NotFound, Summary: "The register knows nobody of this codice fiscale."}
+	add := func(o *connectors.Operation, summary, in string, effect connectors.Effect, do func(context.Context, connectors.Call) (any, error), faults ...connectors.Fault) *connectors.Operation {
+		o.Summary, o.Effect, o.Do, o.Faults, o.Policy = summary, effect, do, faults, c.desc.Policy
+		if in != "" {
+			o.In = c.compile(o.Name+".in", in, &failed)
+		}
+		c.desc.Operations = append(c.desc.Operations, o)
+		return o
+	}
+	add(shape("person", personOut), "Tells who a person is, and of which civil status (C015).", taxCodeIn, connectors.Safe, c.person, unknown)
+	add(shape("residence", residenceOut), "Tells where a person is resident (C020).", taxCodeIn, connectors.Safe, c.residence, unknown)
+	add(shape("family", familyOut), "Tells with whom a person lives on one family sheet (C021, and C020 for the address).", taxCodeIn, connectors.Safe, c.family, unknown)
+	o := add(shape("prepare_certificate", draftOut), "Lays a certificate out: its bytes, and so its digest, exist before anybody pays for it.", prepareIn, connectors.Writes, c.prepare)
+	o.Keyed, o.FoundBy, o.Basis = true, "draft", draftBasis
+	gone := connectors.Fault{Name: "no_draft", Kind: fault.NotFound, Summary: "There is no such draft, or it has expired."}
+	add(shape("draft", draftOut), "Finds the draft that a call of this key prepared.", "", connectors.Safe, c.draft, gone).In = o.In
+	o = add(shape("issue_certificate", certificateOut), "Has ANPR issue a certificate (service 6001), stamps, numbers and seals the draft, and enters it in the public register.",
+		issueIn, connectors.Writes, c.issue, gone,
+		connectors.Fault{Name: "stamp_mismatch", Kind: fault.Rejected, Summary: "The stamp is another document's."},
+		connectors.Fault{Name: "stamp_missing", Kind: fault.Rejected, Summary: "The document is subject to stamp duty and no stamp came with it."},
+		connectors.Fault{Name: "stamp_unwanted", Kind: fault.Rejected, Summary: "The document is exempt from stamp duty and says so."},
+		connectors.Fault{Name: "refused", Kind: fault.Rejected, Summary: "ANPR does not issue this certificate."})
+	o.Keyed, o.FoundBy, o.Basis = true, "certificate", issueBasis
+	add(shape("certificate", certificateOut), "Finds the certificate that a call of this key issued.", "", connectors.Safe, c.certificate,
+		connectors.Fault{Name: "no_certificate", Kind: fault.NotFound, Summary: "No call of this key issued a certificate."}).In = o.In
+	return failed
+}
+
+func (c *Connector) person(ctx context.Context, call connectors.Call) (any, error) {
+	ss, err := c.about(ctx, "C015", call)
+	if err != nil {
+		return nil, err
+	}
+	return person(ss[0])
+}
+
+func (c *Connector) residence(ctx context.Context, call connectors.Call) (any, error) {
+	ss, err := c.about(ctx, "C020", call)
+	if err != nil {
+		return nil, err
+	}
+	p, err := person(ss[0])
+	if err != nil {
+		return nil, err
+	}
+	withAddress(p, ss[0])
+	return p, nil
+}
+
+// withAddress adds the dwelling (tipoIndirizzo 1) of datiSoggetto.residenza.
+func withAddress(p map[string]any, subject any) {
+	list, _ := dig(subject, "residenza").([]any)
+	for _, r := range list {
+		if str(r, "tipoIndirizzo") != "1" {
+			continue
+		}
+		a := dig(r, "indirizzo")
+		street, number := str(a, "toponimo", "denominazioneToponimo"), str(a, "numeroCivico", "numero")
+		line := strings.TrimSpace(street + " " + number)
+		if s := str(a, "frazione"); s != "" { // the sestieri of Venice number their houses through
+			line = strings.TrimSpace(title(s) + " " + number + ", " + street)
+		}
+		town := strings.TrimSpace(str(a, "cap") + " " + title(str(a, "comune", "nomeComune")))
+		if line != "" {
+			p["address"] = strings.Trim(line+", "+town, ", ")
+		}
+		put(p, "postal_code", str(a, "cap"))
+		put(p, "municipality", title(str(a, "comune", "nomeComune")))
+		put(p, "since", day(str(r, "dataDecorrenzaResidenza")))
+		return
+	}
+}
+
+func (c *Connector) family(ctx context.Context, call connectors.Call) (any, error) {
+	home, err := c.about(ctx, "C020", call)
+	if err != nil {
+		return nil, err
+	}
+	p, err := person(home[0])
+	if err != nil {
+		return nil, err
+	}
+	withAddress(p, home[0])
+	for _, k := range []string{"postal_code", "municipality", "since"} {
+		delete(p, k)
+	}
+	p["members"] = []any{}
+	if p["status"] != "active" {
+		return p, nil
+	}
+	ss, err := c.about(ctx, "C021", call)
+	if err != nil {
+		return nil, err
+	}
+	members := make([]any, 0, len(ss))
+	for _, s := range ss {
+		m, err := person(s)
+		if err != nil {
+			return nil, err
+		}
+		x := map[string]any{"name": m["name"]}
+		for _, k := range []string{"tax_code", "born", "birth_place"} {
+			if m[k] != nil {
+				x[k] = m[k]
+			}
+		}
+		put(x, "relation", info(s, "Legame con intestatario scheda", "valoreTesto"))
+		members = append(members, x)
+	}
+	p["members"] = members
+	return p, nil
+}
+
+// person reads generalita and infoSoggettoEnte of datiSoggetto.
+func person(subject any) (map[string]any, error) {
+	g := dig(subject, "generalita")
+	given, surname := title(str(g, "nome")), title(str(g, "cognome"))
+	name := strings.TrimSpace(given + " " + surname)
+	if name == "" {
+		return nil, broken(nil, "ANPR's answer names nobody")
+	}
+	p := map[string]any{"status": "active", "name": name}
+	put(p, "given_name", given)
+	put(p, "surname", surname)
+	put(p, "tax_code", str(g, "codiceFiscale", "codFiscale"))
+	if s := str(g, "sesso"); s == "M" || s == "F" {
+		p["sex"] = s
+	}
+	put(p, "born", day(str(g, "dataNascita")))
+	place := title(str(g, "luogoNascita", "comune", "nomeComune"))
+	if province := str(g, "luogoNascita", "comune", "siglaProvinciaIstat"); place != "" && province != "" {
+		place += " (" + province + ")"
+	}
+	if place == "" {
+		place = title(str(g, "luogoNascita", "localita", "descrizioneLocalita"))
+		if state := title(str(g, "luogoNascita", "localita", "descrizioneStato")); state != "" && state != place {
+			place = strings.Trim(place+", "+state, ", ")
+		}
+	}
+	put(p, "birth_place", place)
+	put(p, "citizenship", info(subject, "Cittadinanza", "valoreTesto"))
+	put(p, "civil_status", info(subject, "Stato civile", "valoreTesto"))
+	switch why := strings.ToLower(info(subject, "Motivo cancellazione", "valoreTesto")); {
+	case strings.HasPrefix(why, "decesso"):
+		p["status"] = "deceased"
+	case strings.HasPrefix(why, "irreperibil"):
+		p["status"] = "untraceable"
+	case why != "", info(subject, "Verifica residenza", "valore") == "N":
+		p["status"] = "emigrated"
+	}
+	return p, nil
+}
+
+// info is a value of infoSoggettoEnte by its key.
+func info(subject any, key, field string) string {
+	list, _ := dig(subject, "infoSoggettoEnte").([]any)
+	for _, x := range list {
+		if str(x, "chiave") == key {
+			return str(x, field)
+		}
+	}
+	return ""
+}
+
+func put(m map[string]any, key, v string) {
+	if v != "" {
+		m[key] = v
+	}
+}
+
+// day lets only a day through.
+func day(s string) string {
+	if _, err := time.Parse(time.DateOnly, s); err != nil {
+		return ""
+	}
+	return s
+}
+
+// title writes a name of the register, which has capitals only, as people do.
+func title(s string) string {
+	up := true
+	return strings.Map(func(r rune) rune {
+		now := up
+		up = r == ' ' || r == '\'' || r == '-'
+		if now {
+			return []rune(strings.ToUpper(string(r)))[0]
+		}
+		return []rune(strings.ToLower(string(r)))[0]
+	}, s)
+}
+
+// prepared is what issue_certificate must know of a draft.
+type prepared struct {
+	Kind, Holder, Surname, Given, Exemption string
+}
+
+func draftRow(id string) string { return "draft/" + id }
+
+func (c *Connector) prepare(ctx context.Context, call connectors.Call) (any, error) {
+	if c.host.Documents == nil {
+		return nil, unavailable("this process has no archive of documents", nil)
+	}
+	kind, _ := call.Args["kind"].(string)
+	field := map[string]string{"residence": "resident", "family": "family", "civil-status": "person"}[kind]
+	data, _ := call.Args[field].(map[string]any)
+	holder := str(data, "tax_code")
+	if holder == "" {
+		return nil, &fault.Error{Kind: fault.Invalid, Pointer: "/" + field, Detail: fmt.Sprintf("a certificate of the kind %s needs `%s`, with a tax_code", kind, field)}
+	}
+	exemption, _ := call.Args["exemption"].(string)
+	d, err := c.host.Documents.Prepare(ctx, call.Key, document.Content{Kind: kind, Holder: holder, Data: data, Exemption: exemption})
+	if err != nil {
+		return nil, err
+	}
+	row, err := json.Marshal(prepared{kind, holder, str(data, "surname"), str(data, "given_name"), exemption})
+	if err == nil {
+		err = c.table.Update(ctx, draftRow(d.ID), func([]byte) ([]byte, error) { return row, nil })
+	}
+	if err != nil {
+		return nil, unavailable("the draft can't be noted", err)
+	}
+	return draftResult(d), nil
+}
+
+func draftResult(d document.Draft) map[string]any {
+	return map[string]any{"id": d.ID, "sha256": hex.EncodeToString(d.SHA256[:]), "until": d.Until.UTC().Format(time.RFC3339)}
+}
+
+func (c *Connector) draft(ctx context.Context, call connectors.Call) (any, error) {
+	if c.host.Documents == nil {
+		return nil, unavailable("this process has no archive of documents", nil)
+	}
+	d, err := c.host.Documents.Prepared(ctx, call.Key)
+	if err != nil {
+		return nil, err
+	}
+	// What is noted behind the draft may be missing after a crash: then it has not
+	// quite happened, and the repetition notes it.
+	if _, found, err := c.table.Get(ctx, draftRow(d.ID)); err != nil {
+		return nil, unavailable("the draft can't be read", err)
+	} else if !found {
+		return nil, fault.New(fault.NotFound, "the draft was not prepared to its end")
+	}
+	return draftResult(d), nil
+}
+
+func (c *Connector) issue(ctx context.Context, call connectors.Call) (any, error) {
+	if c.host.Documents == nil {
+		return nil, unavailable("this process has no archive of documents", nil)
+	}
+	id, _ := call.Args["draft"].(string)
+	row, found, err := c.table.Get(ctx, draftRow(id))
+	if err != nil {
+		return nil, unavailable("the draft can't be read", err)
+	}
+	var p prepared
+	if !found || json.Unmarshal(row, &p) != nil {
+		return nil, &fault.Error{Kind: fault.NotFound, Name: "no_draft", Detail: "there is no such draft, or it has expired"}
+	}
+	text, _ := call.Args["stamp"].(string)
+	stamp, err := readStamp(text)
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Rejected, Name: "stamp_mismatch", Detail: "the stamp can't be read", Err: err}
+	}
+	if err := c.certify(ctx, call, id, p); err != nil {
+		return nil, err
+	}
+	d, err := c.host.Documents.Issue(ctx, call.Key, id, stamp)
+	if err != nil {
+		return nil, after(err)
+	}
+	return issuedResult(d), nil
+}
+
+// after is a failure behind ANPR's yes: nothing may take the certificate for one
+// that was never asked for. A refusal by the archive stays one.
+func after(err error) error {
+	f := *fault.From(err)
+	if f.Kind.Row().Transient {
+		return &fault.Error{Kind: fault.Unknown, Sent: true, Detail: "ANPR issued the certificate; the document is not sealed yet", Err: err}
+	}
+	f.Sent = true
+	return &f
+}
+
+func issuedResult(d document.Issued) map[string]any {
+	return map[string]any{"protocol": d.Protocol, "url": d.URL, "verify_url": d.VerifyURL, "code": d.Code, "issued_at": d.At.UTC().Format(time.RFC3339)}
+}
+
+func (c *Connector) certificate(ctx context.Context, call connectors.Call) (any, error) {
+	if c.host.Documents == nil {
+		return nil, unavailable("this process has no archive of documents", nil)
+	}
+	d, err := c.host.Documents.IssuedBy(ctx, call.Key)
+	if err != nil {
+		return nil, err
+	}
+	return issuedResult(d), nil
+}
