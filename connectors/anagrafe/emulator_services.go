@@ -51,10 +51,9 @@ func emKO(status int, operation string, errs ...emError) emAnswer {
 
 // emRequest is RichiestaE002 as it was read.
 type emRequest struct {
-	id    int64
-	find  map[string]any
-	birth map[string]any
-	on    time.Time
+	id   int64
+	find map[string]any
+	on   time.Time
 }
 
 var (

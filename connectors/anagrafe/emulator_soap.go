@@ -346,7 +346,7 @@ func (e *Emulator) certificate(c *emCall, q *em6001Request, now time.Time) emAns
 		return emSOAPKO(q.head, now, operation, emFault{code, fmt.Sprintf(format, args...)})
 	}
 	if e.far.Municipality != "" && q.head.sender != e.far.Municipality {
-		return ko("EC010", "codMittente non corrisponde al comune del certificato")
+		return ko("EC010", "codMittente non corrisponde al comune che rilascia")
 	}
 	if !emNumeric.MatchString(q.head.id) {
 		return ko("EC011", "idOperazioneComune non numerico")
