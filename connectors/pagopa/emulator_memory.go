@@ -2,7 +2,6 @@ package pagopa
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -77,7 +76,7 @@ type emEffect struct {
 	At        time.Time `json:"at"`
 }
 
-// emLine is one line of the memory: what became of one thing.
+// emLine is part of a line of the memory: what became of one thing.
 type emLine struct {
 	Station  *emStation  `json:"station,omitempty"`
 	Position *emPosition `json:"position,omitempty"`
@@ -88,7 +87,7 @@ type emLine struct {
 }
 
 // emMemory is the far side's memory: a file to which a line is appended, whole,
-// for each thing that changed.
+// for each change.
 type emMemory struct {
 	file  *os.File
 	lines []emLine // where there is no file
@@ -131,15 +130,17 @@ func openEmMemory(file string, past []emLine) (*emMemory, error) {
 			}
 			return m, nil
 		}
-		var l emLine
+		var ls []emLine
 		if err == nil {
-			err = json.Unmarshal(b, &l)
+			err = json.Unmarshal(b, &ls)
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: the line at byte %d is damaged: %w; move the file away to begin anew", file, good, err), f.Close())
 		}
 		good += int64(len(b))
-		m.play(l)
+		for _, l := range ls {
+			m.play(l)
+		}
 	}
 }
 
@@ -165,20 +166,16 @@ func (m *emMemory) play(l emLine) {
 	}
 }
 
-// write appends lines in one call, so that a kill leaves them all or a torn tail.
+// write appends what belongs together as one line, so that a kill leaves all of it
+// or a torn tail.
 func (m *emMemory) write(ls ...emLine) error {
-	var b bytes.Buffer
-	for _, l := range ls {
-		line, err := json.Marshal(l)
-		if err != nil {
-			return err
-		}
-		b.Write(line)
-		b.WriteByte('\n')
+	line, err := json.Marshal(ls)
+	if err != nil {
+		return err
 	}
 	if m.file == nil {
 		m.lines = append(m.lines, ls...)
-	} else if _, err := m.file.Write(b.Bytes()); err != nil {
+	} else if _, err := m.file.Write(append(line, '\n')); err != nil {
 		return err
 	}
 	for _, l := range ls {

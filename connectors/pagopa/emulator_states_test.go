@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -141,4 +143,38 @@ func TestCartOfMany(t *testing.T) {
 		t.Errorf("%v", e)
 	}
 	w.silence()
+}
+
+// TestMemoryIsTornWhole: a kill in the middle of a line leaves the payment with all
+// that belongs to it, or nothing of it.
+func TestMemoryIsTornWhole(t *testing.T) {
+	dir := t.TempDir()
+	w := newTown(t, dir)
+	w.e.cfg.Clock = clock.NewVirtual(time.Now())
+	w.faults.Store("node.receipt-late", true)
+	p := w.open("k-1", map[string]any{"amount": 100})
+	browse(t, "POST", fmt.Sprint(p["checkout_url"])+"/paga")
+	if err := w.e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "pagopa.jsonl")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := strings.LastIndexByte(strings.TrimSuffix(string(whole), "\n"), '\n') + 1
+	for _, cut := range []int{begin, begin + 1, (begin + len(whole)) / 2, len(whole) - 1, len(whole)} {
+		if err := os.WriteFile(file, whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.restart(t)
+		es, err := w.e.Effects()
+		if err != nil {
+			t.Fatal(err)
+		}
+		paid, state := w.e.payment(fmt.Sprint(p["notice_number"])).Notice != "", w.e.mem.notices["00339370272/"+fmt.Sprint(p["notice_number"])].Status
+		if want := cut == len(whole); paid != want || (state == "PAID") != want || (len(es) == 2) != want {
+			t.Errorf("cut at %d of %d: paid %v, %s, %d effects", cut, len(whole), paid, state, len(es))
+		}
+	}
 }
