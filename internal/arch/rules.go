@@ -123,6 +123,7 @@ var owners = [...]Owner{
 	{Library: "github.com/mattermost/xml-roundtrip-validator", By: []string{"internal/xml/signature"}},
 	{Library: "github.com/boombuler/barcode", By: []string{"internal/document/..."}},
 	{Library: "github.com/go-pdf/fpdf", By: []string{"internal/document/..."}},
+	{Library: "github.com/pdfcpu/pdfcpu", Tests: true, Because: "It validates the documents that internal/document writes; no program carries it."},
 	{Library: "github.com/failsafe-go/failsafe-go", By: []string{"connectors"}, Because: "guard.go holds the policies of every backend."},
 	{Library: "github.com/fsnotify/fsnotify", By: []string{"cmd/..."}, Because: "Hot reload watches the content folder."},
 	{Library: "github.com/spf13", By: []string{"cmd/..."}},

@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pdfcpu/pdfcpu/pkg/api"
+	"github.com/pdfcpu/pdfcpu/pkg/pdfcpu/model"
+
 	"github.com/dime-bus/dime/internal/document"
 	"github.com/dime-bus/dime/internal/document/certificate"
 	"github.com/dime-bus/dime/internal/document/seal"
@@ -290,6 +293,11 @@ func TestDebiansToolsAcceptTheSealAndRefuseAnyChange(t *testing.T) {
 	}
 	if !prefix {
 		t.Error("what the stamp was bought for is not the document's beginning")
+	}
+	strict := model.NewDefaultConfiguration()
+	strict.ValidationMode = model.ValidationStrict
+	if err := api.Validate(bytes.NewReader(b), strict); err != nil {
+		t.Errorf("pdfcpu refuses: %v", err)
 	}
 	out, err := run(t, "pdfsig", "-nocert", write(t, b))
 	if err != nil || !strings.Contains(out, "Signature is Valid") || !strings.Contains(out, "ETSI.CAdES.detached") || !strings.Contains(out, "Total document signed") {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 	"unicode/utf16"
 )
@@ -18,6 +19,8 @@ type Signature struct {
 	At                     time.Time
 	Size                   int // bytes kept free for the CMS
 }
+
+var linkArray = regexp.MustCompile(`(?s)/Annots \[(<</Type /Annot .*?>>)\]\n`)
 
 const digits10 = "          "
 
@@ -44,11 +47,13 @@ func Sign(base []byte, s Signature, sign func(digest [32]byte) ([]byte, error)) 
 		return nil, errors.New("signing a PDF: its catalog is malformed")
 	}
 	field, value := f.size, f.size+1
-	// The link beside the QR code is the array's only member.
-	annots := bytes.Replace(page.Dict, []byte("/Annots ["), fmt.Appendf(nil, "/Annots [%d 0 R ", field), 1)
-	if bytes.Equal(annots, page.Dict) {
-		return nil, errors.New("signing a PDF: its first page has no annotations")
+	m := linkArray.FindSubmatch(page.Dict)
+	if m == nil || bytes.Count(m[1], []byte("/Type /Annot ")) != 1 {
+		return nil, errors.New("signing a PDF: its first page has not exactly one link")
 	}
+	// Annots holds references (ISO 32000-1, table 30); fpdf wrote the link in place.
+	link := f.size + 2
+	annots := bytes.Replace(page.Dict, m[0], fmt.Appendf(nil, "/Annots [%d 0 R %d 0 R]\n", field, link), 1)
 	var dict bytes.Buffer
 	fmt.Fprintf(&dict, "<</Type /Sig /Filter /Adobe.PPKLite /SubFilter /ETSI.CAdES.detached\n/M (D:%sZ)\n/Name %s\n/Reason %s\n/Location %s\n",
 		s.At.UTC().Format("20060102150405"), text(s.Name), text(s.Reason), text(s.Location))
@@ -58,6 +63,7 @@ func Sign(base []byte, s Signature, sign func(digest [32]byte) ([]byte, error)) 
 		pageNumber: {Dict: annots},
 		// F 132: printed and locked (ISO 32000-1, 12.5.3).
 		field: {Dict: fmt.Appendf(nil, "<</Type /Annot /Subtype /Widget /FT /Sig /T (Sigillo) /Rect [0 0 0 0] /F 132 /P %d 0 R /V %d 0 R>>", pageNumber, value)},
+		link:  {Dict: m[1]},
 		value: {Dict: dict.Bytes()},
 	})
 	at := len(base) + bytes.Index(out[len(base):], []byte("/Contents <0"))
