@@ -2,6 +2,7 @@ package anagrafe_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/anagrafe"
 	"github.com/dime-bus/dime/internal/citizens"
+	"github.com/dime-bus/dime/internal/document"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/schema"
@@ -73,7 +75,7 @@ anagrafe:
 	}
 	client := httpclient.New(httpclient.Config{})
 	defer client.Close()
-	c, ps := anagrafe.New(connectors.Spec{Name: "anagrafe", File: "anagrafe.yaml", Node: n, Client: client, City: srv.URL})
+	c, ps := anagrafe.New(connectors.Spec{Name: "anagrafe", File: "anagrafe.yaml", Node: n, Client: client, City: srv.URL, Host: connectors.Host{Documents: papers{}}})
 	if c == nil {
 		t.Fatal(ps)
 	}
@@ -128,14 +130,61 @@ anagrafe:
 		}
 	}
 
+	do := func(op, key string, args map[string]any) (map[string]any, error) {
+		v, err := ops[op].Do(t.Context(), connectors.Call{Key: key, Args: args, Attempt: 1})
+		m, _ := v.(map[string]any)
+		return m, err
+	}
+	// Certificates, with and without a stamp's exemption, one of them asked for
+	// again after its answer was lost.
+	for i, p := range register().All()[:4] {
+		key := fmt.Sprint("key-", i)
+		resident, err := do("residence", "", map[string]any{"tax_code": p.TaxCode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := map[string]any{"kind": "residence", "resident": resident}
+		if i%2 == 0 {
+			args["exemption"] = "art-16-tab-b"
+		}
+		if _, err := do("prepare_certificate", key, args); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		on["issue_certificate.late-answer"] = i == 3
+		mu.Unlock()
+		_, err = do("issue_certificate", key, map[string]any{"draft": "d-" + key})
+		mu.Lock()
+		on["issue_certificate.late-answer"] = false
+		mu.Unlock()
+		if i == 3 {
+			_, err = do("issue_certificate", key, map[string]any{"draft": "d-" + key})
+		}
+		if err != nil {
+			t.Errorf("certificate %d: %v", i, err)
+		}
+	}
+	if rows, err := far.Effects(); err != nil || len(rows) != 4 {
+		t.Errorf("%d certificates were issued, want 4 (%v)", len(rows), err)
+	}
+
 	mu.Lock()
 	defer mu.Unlock()
 	check := official(t)
+	messages := 0
 	asked := 0
 	for _, x := range all {
 		told := strings.Contains(x.answer, "switched on by the operator") || strings.Contains(x.answer, "EN122")
 		if x.status >= 400 && !told {
 			t.Errorf("%s was refused: %d %s", x.path, x.status, x.answer)
+		}
+		if strings.HasSuffix(x.path, "/soap/6001") {
+			if messages++; strings.Contains(x.answer, "6001KO") {
+				t.Errorf("service 6001 refused: %s", x.answer)
+			}
+			if messages <= 3 {
+				validateXML(t, x.request, "c:Richiesta6001", "</soapenv:Body>")
+			}
 		}
 		if strings.HasSuffix(x.path, "/anpr-service-e002") {
 			asked++
@@ -148,9 +197,31 @@ anagrafe:
 			}
 		}
 	}
+	if messages < 8 {
+		t.Errorf("only %d messages to service 6001 were looked at", messages)
+	}
 	if asked < 60 {
 		t.Errorf("only %d requests were looked at", asked)
 	}
+}
+
+// papers is an archive of documents that is always content.
+type papers struct{}
+
+func (papers) Prepare(_ context.Context, key string, _ document.Content) (document.Draft, error) {
+	return document.Draft{ID: "d-" + key}, nil
+}
+
+func (papers) Prepared(_ context.Context, key string) (document.Draft, error) {
+	return document.Draft{ID: "d-" + key}, nil
+}
+
+func (papers) Issue(context.Context, string, string, *document.Stamp) (document.Issued, error) {
+	return document.Issued{Code: "C", Protocol: "VE-2026-1", URL: "/c/1", VerifyURL: "/verifica/1"}, nil
+}
+
+func (papers) IssuedBy(context.Context, string) (document.Issued, error) {
+	return document.Issued{}, fault.New(fault.NotFound, "not issued")
 }
 
 // official checks bodies against C001's OpenAPI, the one that ANPR has published,

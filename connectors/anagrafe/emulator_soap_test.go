@@ -373,6 +373,11 @@ func TestEmulatorRefusesMessages(t *testing.T) {
 // validate checks an answer's Risposta6001 against the official XSD.
 func validate(t *testing.T, envelope string) {
 	t.Helper()
+	validateXML(t, envelope, "c:Risposta6001", "</soapenv:Body>")
+}
+
+func validateXML(t *testing.T, envelope, root, end string) {
+	t.Helper()
 	specs := os.Getenv("DIME_SPECS")
 	if specs == "" {
 		specs = filepath.Join("..", "..", "..", "shared", "specs")
@@ -387,13 +392,13 @@ func validate(t *testing.T, envelope string) {
 		t.Log("not checked: xmllint is absent")
 		return
 	}
-	i, j := strings.Index(envelope, "<c:Risposta6001 "), strings.Index(envelope, "</soapenv:Body>")
+	i, j := strings.Index(envelope, "<"+root+" "), strings.Index(envelope, end)
 	if i < 0 || j < i {
-		t.Fatalf("no Risposta6001 in %s", envelope)
+		t.Fatalf("no %s in %s", root, envelope)
 	}
 	cmd := exec.CommandContext(t.Context(), lint, "--noout", "--nonet", "--schema", xsd, "-")
 	cmd.Stdin = strings.NewReader(envelope[i:j])
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("the answer is not of the official schema: %v\n%s\n%s", err, out, envelope[i:j])
+		t.Errorf("it is not of the official schema: %v\n%s\n%s", err, out, envelope[i:j])
 	}
 }
