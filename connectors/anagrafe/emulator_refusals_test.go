@@ -2,8 +2,10 @@ package anagrafe_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -377,5 +379,46 @@ func TestEmulatorRefuses(t *testing.T) {
 	f.t = t
 	for _, code := range []string{"C030", "C020", "C021", "C015"} {
 		f.attempt(code).ok()
+	}
+}
+
+var update = flag.Bool("update-emulator", false, "write EMULATOR.md's tables anew")
+
+// TestEmulatorDocument holds EMULATOR.md's tables to those of the tests.
+func TestEmulatorDocument(t *testing.T) {
+	cell := func(s string) string { return strings.ReplaceAll(s, "|", "\\|") }
+	var b strings.Builder
+	who := map[string]string{pdnd: "PDND", gateway: "gateway", anpr: "ANPR"}
+	b.WriteString("| # | what is wrong | e-service | refused by | status | code |\n|---|---|---|---|---|---|\n")
+	for i, c := range refusals() {
+		code := c.code
+		if code == "" {
+			code = "C030"
+		}
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %d | `%s` |\n", i+1, cell(c.name), code, who[c.where], c.status, c.err)
+	}
+	b.WriteString("\n| # | what is wrong with a message to service 6001 | code |\n|---|---|---|\n")
+	for i, c := range messageRefusals() {
+		fmt.Fprintf(&b, "| %d | %s | `%s` |\n", i+1, cell(c.name), c.code)
+	}
+	const first, last = "<!-- refusals -->\n", "<!-- /refusals -->"
+	have, err := os.ReadFile("EMULATOR.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(have), first)
+	_, after, ok2 := strings.Cut(rest, last)
+	if !ok || !ok2 {
+		t.Fatal("EMULATOR.md lacks the markers of its generated part")
+	}
+	want := before + first + b.String() + last + after
+	if *update {
+		if err := os.WriteFile("EMULATOR.md", []byte(want), 0o644); err != nil { //nolint:gosec // for all to read
+			t.Fatal(err)
+		}
+		return
+	}
+	if want != string(have) {
+		t.Error("EMULATOR.md is stale: run `go test ./connectors/anagrafe -run EmulatorDocument -update-emulator`")
 	}
 }

@@ -242,25 +242,22 @@ func TestEmulatorTakesXMLSec1(t *testing.T) {
 	}
 }
 
-// TestEmulatorRefusesMessages goes through what service 6001 refuses: a SOAP fault
-// where the envelope or its security is wrong, Risposta6001KO for the rest.
-func TestEmulatorRefusesMessages(t *testing.T) {
-	f := newFar(t, "")
-	der := certificate(t, keys().known, begin().Add(time.Hour))
-	unknown := certificate(t, keys().second, begin().Add(time.Hour))
-	f.registerCertificate(der)
-	f.message(der).send()
-	before := f.effects()
+// messageRefusal is a message that is wrong in one thing.
+type messageRefusal struct {
+	name, code, why string
+	spoil           func(*message)
+}
+
+// messageRefusals are what service 6001 refuses: with a SOAP fault where the
+// envelope or its security is wrong, with Risposta6001KO for the rest (EC...).
+func messageRefusals() []messageRefusal {
 	head := func(old, with string) func(*message) { return func(m *message) { m.head = swap(old, with)(m.head) } }
 	control := func(old, with string) func(*message) {
 		return func(m *message) { m.control = swap(old, with)(m.control) }
 	}
 	after := func(old, with string) func(*message) { return func(m *message) { m.after = swap(old, with) } }
 	at := func(d time.Duration) string { return begin().Add(d).Format(time.RFC3339) }
-	for _, c := range []struct {
-		name, code, why string
-		spoil           func(*message)
-	}{
+	return []messageRefusal{
 		{"JSON", "soapenv:Client", "Content-Type", func(m *message) { m.contentType = "application/json" }},
 		{"SOAP 1.2", "soapenv:Client", "Content-Type", func(m *message) { m.contentType = "application/soap+xml" }},
 		{"no SOAPAction", "soapenv:Client", "SOAPAction", func(m *message) { m.action = false }},
@@ -283,7 +280,9 @@ func TestEmulatorRefusesMessages(t *testing.T) {
 		}},
 		{"a token of another type", "wsse:InvalidSecurityToken", "BinarySecurityToken", after("#X509v3", "#PKCS7")},
 		{"a token that is no certificate", "wsse:InvalidSecurityToken", "no certificate", func(m *message) { m.der = []byte("x") }},
-		{"certificate of nobody", "wsse:FailedAuthentication", "registered", func(m *message) { m.der, m.key = unknown, keys().second }},
+		{"certificate of nobody", "wsse:FailedAuthentication", "registered", func(m *message) {
+			m.der, m.key = certificate(m.f.t, keys().second, begin().Add(time.Hour)), keys().second
+		}},
 		{"another key than the certificate's", "wsse:FailedCheck", "signature", func(m *message) { m.key = keys().second }},
 		{"SHA-1", "wsse:UnsupportedAlgorithm", "digest", func(m *message) { m.digest = "http://www.w3.org/2000/09/xmldsig#sha1" }},
 		{"rsa-sha1", "wsse:UnsupportedAlgorithm", "signature method", func(m *message) { m.sigMethod = "http://www.w3.org/2000/09/xmldsig#rsa-sha1" }},
@@ -320,12 +319,12 @@ func TestEmulatorRefusesMessages(t *testing.T) {
 		{"from another municipality", "EC010", "", head("027042", "015146")},
 		{"number not numeric", "EC011", "", func(m *message) { m.head = swap("<idOperazioneComune>", "<idOperazioneComune>A")(m.head) }},
 		{"number lower than the last", "EC012", "", func(m *message) {
-			f.n += 5
-			late := f.message(der)
+			m.f.n += 5
+			late := m.f.message(m.der)
 			late.control = swap("<tipoRichiesta>1<", "<tipoRichiesta>2<")(late.control)
 			late.send()
 			i, j := strings.Index(m.head, "Comune>")+7, strings.Index(m.head, "</")
-			m.head = m.head[:i] + fmt.Sprint(f.n-1) + m.head[j:]
+			m.head = m.head[:i] + fmt.Sprint(m.f.n-1) + m.head[j:]
 		}},
 		{"no tax code", "EC013", "", func(m *message) { m.holder = m.holder[strings.Index(m.holder, "<cognome>"):] }},
 		{"name of another", "EC001", "", func(m *message) { m.holder = swap("MARIO", "LUIGI")(m.holder) }},
@@ -336,7 +335,17 @@ func TestEmulatorRefusesMessages(t *testing.T) {
 		{"neither stamp nor exemption", "EC017", "", control(">1600<", ">0<")},
 		{"stamp and exemption", "EC018", "", control("<diritti>0</diritti>", "<diritti>0</diritti><esenzioneBollo>1</esenzioneBollo>")},
 		{"other exemption unnamed", "EC019", "", control("<bollo>1600</bollo><bolloVirtuale>2</bolloVirtuale><diritti>0</diritti>", "<bollo>0</bollo><diritti>0</diritti><esenzioneBollo>99</esenzioneBollo>")},
-	} {
+	}
+}
+
+// TestEmulatorRefusesMessages goes through the table.
+func TestEmulatorRefusesMessages(t *testing.T) {
+	f := newFar(t, "")
+	der := certificate(t, keys().known, begin().Add(time.Hour))
+	f.registerCertificate(der)
+	f.message(der).send()
+	before := f.effects()
+	for _, c := range messageRefusals() {
 		t.Run(c.name, func(t *testing.T) {
 			f.t = t
 			defer func() { f.t = t }()
