@@ -314,10 +314,17 @@ func (e *Emulator) audit(c *emCall, code string, v *emVoucher, now time.Time) *e
 	case v.digest != digest:
 		return emModi(emReason("%s: the voucher's digest is of another evidence", header))
 	}
-	id := v.client + "\x00" + j.text("jti")
-	if old, there := e.mem.evidence[id]; there && old != digest {
-		return emModi(emReason("%s: jti names another evidence", header))
+	id := "evidence\x00" + v.client + "\x00" + j.text("jti")
+	if old, there := e.mem.seen[id]; there {
+		if old.Digest != digest {
+			return emModi(emReason("%s: jti names another evidence", header))
+		}
+		return nil
 	}
-	e.mem.evidence[id] = digest
+	exp, _ := j.second("exp")
+	if err := e.keep(emLine{Seen: &emSeen{ID: id, Until: exp, Digest: digest}}); err != nil {
+		a := emGovway(http.StatusServiceUnavailable, "APIUnavailable", "the evidence could not be kept")
+		return &a
+	}
 	return nil
 }

@@ -32,10 +32,12 @@ type emDone struct {
 	XML    string          `json:"xml,omitempty"`
 }
 
-// emSeen is the identifier of a token that may not come again.
+// emSeen is the identifier of a token that may not come again, or only as what it
+// was: Digest is a tracking evidence's.
 type emSeen struct {
-	ID    string `json:"id"`
-	Until int64  `json:"until"`
+	ID     string `json:"id"`
+	Until  int64  `json:"until"`
+	Digest string `json:"digest,omitempty"`
 }
 
 // emIssued is a certificate, the one effect that there is.
@@ -68,8 +70,7 @@ type emMemory struct {
 	certificates map[string]bool // by DER
 	done         map[string]*emDone
 	last         map[string]int64 // by series
-	seen         map[string]int64
-	evidence     map[string]string // jti of a tracking evidence -> its digest
+	seen         map[string]emSeen
 	issued       []emIssued
 	operations   int64
 	signer       *rsa.PrivateKey
@@ -77,7 +78,7 @@ type emMemory struct {
 
 func openEmMemory(file string, past []emLine, now int64) (*emMemory, error) {
 	m := &emMemory{keys: map[string]*emKey{}, certificates: map[string]bool{}, done: map[string]*emDone{}, last: map[string]int64{},
-		seen: map[string]int64{}, evidence: map[string]string{}}
+		seen: map[string]emSeen{}}
 	if file == "" {
 		for _, l := range past {
 			if err := m.play(l, now); err != nil {
@@ -146,7 +147,7 @@ func (m *emMemory) play(l emLine, now int64) error {
 		m.operations++
 	case l.Seen != nil:
 		if l.Seen.Until >= now {
-			m.seen[l.Seen.ID] = l.Seen.Until
+			m.seen[l.Seen.ID] = *l.Seen
 		}
 	case l.Issued != nil:
 		m.issued = append(m.issued, *l.Issued)
@@ -218,8 +219,8 @@ func (m *emMemory) forget(now int64) {
 	if len(m.seen) < 10_000 {
 		return
 	}
-	for id, until := range m.seen {
-		if until < now {
+	for id, s := range m.seen {
+		if s.Until < now {
 			delete(m.seen, id)
 		}
 	}
