@@ -20,6 +20,7 @@ import (
 	"github.com/dime-bus/dime/internal/bus/client"
 	"github.com/dime-bus/dime/internal/bus/embedded"
 	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/document/archive"
 	"github.com/dime-bus/dime/internal/gateway"
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/identity"
@@ -56,6 +57,8 @@ type server struct {
 
 	numbers *serial.Numbers
 	outside *outside
+
+	documents *archive.Archive // nil where none are issued
 
 	reloading sync.Mutex
 	inForce   atomic.Pointer[gateway.City]
@@ -181,7 +184,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	}
 	admin, err := gateway.NewAdmin(gateway.AdminConfig{
 		Runs: adminEngine{s.engine}, City: func() gateway.City { return *s.inForce.Load() },
-		Ready: s.isReady, Metrics: s.metrics.Handler(), Log: log, Open: cfg.AdminOpen, Status: s.status,
+		Ready: s.isReady, Metrics: s.metrics.Handler(), Log: log, Open: cfg.AdminOpen, Status: s.status, Withdraw: s.withdraw,
 	})
 	if err != nil {
 		return s, err

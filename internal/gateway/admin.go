@@ -28,6 +28,8 @@ type AdminConfig struct {
 	// listener is on loopback it must be false: a page in the operator's browser
 	// could otherwise reach it by a name of its own (DNS rebinding).
 	Open bool
+	// Withdraw marks an issued document as withdrawn; nil where none are issued.
+	Withdraw func(ctx context.Context, code, reason, by string) (any, error)
 	// Status is further facts for /status; may be nil.
 	Status func() map[string]any
 }
@@ -38,6 +40,7 @@ type AdminConfig struct {
 //	GET  /runs?route=&state=&before=&limit=      {"runs": [Run]}
 //	GET  /runs/{run}                             Detail
 //	POST /runs/{run}/cancel|replay|skip|resolve  Act -> {"run", "act", "dry_run", "report"}
+//	POST /documents/{code}/withdraw              {"as", "reason"} -> what is kept of it
 //	GET  /routes /connectors /connectors/{name}
 //
 // It has no accounts: whoever reaches it may act, under the name in `as`, which
@@ -57,6 +60,9 @@ func NewAdmin(cfg AdminConfig) (http.Handler, error) {
 	mux.HandleFunc("GET /runs", a.list)
 	mux.HandleFunc("GET /runs/{run}", a.show)
 	mux.HandleFunc("POST /runs/{run}/{act}", a.act)
+	if cfg.Withdraw != nil {
+		mux.HandleFunc("POST /documents/{code}/withdraw", a.withdraw)
+	}
 	mux.HandleFunc("GET /routes", a.routes)
 	mux.HandleFunc("GET /connectors", func(w http.ResponseWriter, _ *http.Request) {
 		list := cfg.City().Connectors
@@ -231,6 +237,27 @@ func (a *admin) act(w http.ResponseWriter, r *http.Request) {
 	}
 	a.cfg.Log.Info("a person acted on a run", "act", word, "run", run, "as", act.As, "dry_run", act.DryRun)
 	a.send(w, 200, map[string]any{"run": run, "act": word, "dry_run": act.DryRun, "report": report})
+}
+
+// withdraw takes the same body as an act on a run.
+func (a *admin) withdraw(w http.ResponseWriter, r *http.Request) {
+	act, err := readAct(http.MaxBytesReader(w, r.Body, maxAct))
+	if err == nil {
+		err = act.check("withdraw")
+	}
+	if err == nil && act.DryRun {
+		err = &fault.Error{Kind: fault.Invalid, Pointer: "/dry_run", Detail: "a withdrawal has no dry run"}
+	}
+	var kept any
+	if err == nil {
+		kept, err = a.cfg.Withdraw(r.Context(), r.PathValue("code"), act.Reason, act.As)
+	}
+	if err != nil {
+		a.refuse(w, err)
+		return
+	}
+	a.cfg.Log.Info("a person withdrew a document", "as", act.As)
+	a.send(w, 200, kept)
 }
 
 // readAct decodes strictly: a misspelt `dry_run` must not act.

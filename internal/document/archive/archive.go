@@ -58,7 +58,7 @@ var _ document.Archive = (*Archive)(nil)
 type Withdrawn struct {
 	Kind     string    `json:"kind"`
 	Protocol string    `json:"protocol"`
-	TaxCode  string    `json:"tax_code"`
+	TaxCode  string    `json:"tax_code,omitempty"`
 	Reason   string    `json:"reason"`
 	By       string    `json:"by"`
 	At       time.Time `json:"at"`
