@@ -26,10 +26,11 @@ type Config struct {
 	MasterKey Secret // reference; "" lets `city: embedded` keep one beside Data
 	Log       string // debug, info, warn, error
 
-	Engine  Engine
-	Limits  Limits
-	Clients []Client
-	Tokens  Tokens
+	Engine    Engine
+	Limits    Limits
+	Clients   []Client
+	Tokens    Tokens
+	Documents Documents
 }
 
 // TLS is a face's own: files that are read anew when they change, so that
@@ -82,6 +83,17 @@ type Tokens struct {
 	JWKS   string // https URL
 }
 
+// Documents says who certifies and with which seals.
+type Documents struct {
+	Office string // of the city that issues, as the documents name it
+	// Seals are PKCS #8 keys with their certificates, in PEM; of the valid ones the
+	// newest seals. None: the virtual city's own, and without it no documents.
+	Seals []Seal
+}
+
+// Seal is one credential of the electronic seal.
+type Seal struct{ Key, Certificate Secret }
+
 // Default is what an installation gets that says nothing.
 func Default() Config {
 	return Config{
@@ -92,6 +104,7 @@ func Default() Config {
 			FoundBySlack: 5 * time.Second, UndoPatience: 72 * time.Hour, Lease: 10 * time.Second, Renew: 3 * time.Second,
 			Within: 10 * time.Second, Patience: 24 * time.Hour, Drain: 20 * time.Second, Slots: 256, Background: 64,
 		},
-		Limits: Limits{Body: 1 << 20, Upload: 20 << 20, PerAddress: 1024, Connections: 16384},
+		Limits:    Limits{Body: 1 << 20, Upload: 20 << 20, PerAddress: 1024, Connections: 16384},
+		Documents: Documents{Office: "Servizi demografici"},
 	}
 }

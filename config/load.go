@@ -64,6 +64,7 @@ type document struct {
 	Engine    *engineDoc    `yaml:"engine"`
 	Limits    *limitsDoc    `yaml:"limits"`
 	Tokens    *tokensDoc    `yaml:"tokens"`
+	Documents *documentsDoc `yaml:"documents"`
 	Clients   *yamldoc.Node `yaml:"clients"`
 	Cfg       *yamldoc.Node `yaml:"cfg"` // the routes' configuration: checked with them
 }
@@ -97,6 +98,16 @@ type tlsDoc struct {
 type tokensDoc struct {
 	Issuer string `yaml:"issuer,required"`
 	JWKS   string `yaml:"jwks,required"`
+}
+
+type documentsDoc struct {
+	Office *string   `yaml:"office"`
+	Seals  []sealDoc `yaml:"seals"`
+}
+
+type sealDoc struct {
+	Key         string `yaml:"key,required"`
+	Certificate string `yaml:"certificate,required"`
 }
 
 type clientDoc struct {
@@ -235,7 +246,26 @@ func (l *loader) file(root *yamldoc.Node) {
 	if d.Tokens != nil {
 		l.cfg.Tokens = Tokens(*d.Tokens)
 	}
+	if d.Documents != nil {
+		take(&l.cfg.Documents.Office, d.Documents.Office)
+		for i, s := range d.Documents.Seals {
+			at := items(root.Get("documents").Get("seals"))[i]
+			l.cfg.Documents.Seals = append(l.cfg.Documents.Seals, Seal{l.secret(s.Key, at.Get("key")), l.secret(s.Certificate, at.Get("certificate"))})
+		}
+	}
 	l.clients(d.Clients)
+}
+
+// secret reads a reference; what is empty the decoder has reported.
+func (l *loader) secret(ref string, at *yamldoc.Node) Secret {
+	if at == nil || ref == "" {
+		return Secret{}
+	}
+	s, err := ParseSecret(ref)
+	if err != nil {
+		l.add(at.Pos, "%v", err)
+	}
+	return s
 }
 
 func take[T any](into *T, from *T) {
@@ -299,13 +329,7 @@ func (l *loader) clients(n *yamldoc.Node) {
 		default:
 			l.add(p.Value.Get("kind").Pos, "client kind %q is not one of module, partner%s", c.Kind, didYouMean(c.Kind, "module", "partner"))
 		}
-		if s := p.Value.Get("secret"); s != nil && d.Secret != "" {
-			secret, err := ParseSecret(d.Secret)
-			if err != nil {
-				l.add(s.Pos, "%v", err)
-			}
-			c.Secret = secret
-		}
+		c.Secret = l.secret(d.Secret, p.Value.Get("secret"))
 		for _, list := range []string{"routes", "publish", "subscribe"} {
 			for _, it := range items(p.Value.Get(list)) {
 				if i := strings.IndexByte(it.Text, '*'); i >= 0 && i != len(it.Text)-1 || it.Text == "" {
@@ -357,6 +381,9 @@ func (l *loader) check() {
 		if u, err := url.Parse(t.JWKS); err != nil || u.Host == "" || u.Scheme != "https" {
 			l.add(l.at("tokens", "jwks"), "%q is not an https URL", t.JWKS)
 		}
+	}
+	if c.Documents.Office == "" {
+		l.add(l.at("documents", "office"), "`office` is empty; name the office that issues the certificates")
 	}
 	l.engine()
 	for key, n := range map[string]int{"connections": c.Limits.Connections, "connections_per_address": c.Limits.PerAddress} {

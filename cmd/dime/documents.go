@@ -2,14 +2,22 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dime-bus/dime/config"
+	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/document/archive"
+	"github.com/dime-bus/dime/internal/document/certificate"
+	"github.com/dime-bus/dime/internal/document/seal"
+	"github.com/dime-bus/dime/internal/document/verify"
 	"github.com/dime-bus/dime/internal/fault"
 )
 
@@ -58,6 +66,106 @@ withdrawn by mistake is issued anew. To withdraw it again changes nothing.`,
 	f.StringVar(&as, "as", "", "who withdraws: your name or user, kept with the document (required)")
 	f.StringVar(&reason, "reason", "", "why, kept with the document and published (required)")
 	return cmd
+}
+
+// The protocollo is the connector of this name: its operation is keyed and
+// answers {protocol}.
+const (
+	protocolRegister  = "protocollo"
+	protocolOperation = "register"
+)
+
+// archive makes the archive of issued documents; nil where there is no seal.
+func (s *server) archive() (*archive.Archive, error) {
+	var seals []seal.Credential
+	for _, c := range s.cfg.Documents.Seals {
+		seals = append(seals, seal.Credential{Key: pemOf(c.Key), Certificate: pemOf(c.Certificate)})
+	}
+	switch {
+	case len(seals) > 0:
+		if _, err := seal.NewSoftware(time.Now, seals...).Ready(context.Background()); err != nil {
+			return nil, err
+		}
+	case s.cfg.City.Mode == "off":
+		return nil, nil
+	default:
+		c, err := seal.Virtual(filepath.Join(s.cfg.Data, "seal"), s.cfg.Name, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		seals = append(seals, c)
+	}
+	return archive.New(archive.Config{
+		Table: s.store.Table("documents"), Now: time.Now,
+		City:   certificate.City{Name: s.cfg.Name, Office: s.cfg.Documents.Office, Zone: s.zone},
+		URL:    func() string { return s.urls().Public },
+		Sealer: seal.NewSoftware(time.Now, seals...),
+		Protocol: func(ctx context.Context, r archive.Registration) (string, error) {
+			op := s.operation(protocolRegister, protocolOperation)
+			if op == nil || !op.Keyed {
+				return "", fault.New(fault.Contract, "there is no keyed operation %s.%s; documents need it for their numbers", protocolRegister, protocolOperation)
+			}
+			return inquire[string](ctx, s.guards.of(protocolRegister), op, r.Key, "protocol", map[string]any{
+				"direction": "outgoing", "subject": r.Subject, "office": r.Office, "correspondent": r.Holder,
+				"sha256": hex.EncodeToString(r.SHA256[:]),
+			})
+		},
+		Withdrawn: func(ctx context.Context, id string, w archive.Withdrawn) error {
+			return s.publishEvent(ctx, "certificate.withdrawn", id, map[string]any{
+				"kind": w.Kind, "protocol": w.Protocol, "tax_code": w.TaxCode, "reason": w.Reason, "by": w.By, "at": w.At.Format(time.RFC3339),
+			})
+		},
+	}), nil
+}
+
+func pemOf(ref config.Secret) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		text, err := ref.Resolve()
+		return []byte(text), err
+	}
+}
+
+// documentPages are the public handlers of the register.
+func (s *server) documentPages() (map[string]http.Handler, error) {
+	if s.documents == nil {
+		return nil, nil
+	}
+	return verify.Handlers(verify.Config{Register: s.documents, City: s.cfg.Name, Zone: s.zone, Log: s.log, May: s.mayHave})
+}
+
+// mayHave says whether the caller may have a document of this holder: it is his
+// own, or the register of mandates says so.
+func (s *server) mayHave(r *http.Request, holder string) bool {
+	c := s.gateway.Caller(r)
+	if c == nil || c.Kind != "citizen" || c.Assurance < 2 {
+		return false
+	}
+	if c.TaxCode == holder {
+		return true
+	}
+	may, err := s.mandates(r.Context(), c.TaxCode, holder, "certificate-issue")
+	if err != nil {
+		s.log.WarnContext(r.Context(), "asking whether a deputy may have a document", "error", err)
+	}
+	return may && err == nil
+}
+
+// expireDrafts deletes what nobody issued, until ctx ends.
+func (s *server) expireDrafts(ctx context.Context) {
+	const page = 500
+	for s.documents != nil {
+		n, err := s.documents.Expire(ctx, page)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("deleting expired drafts", "error", err)
+		}
+		pause := time.Hour
+		if n == page {
+			pause = time.Second
+		}
+		if clock.Sleep(ctx, clock.Real{}, pause) != nil {
+			return
+		}
+	}
 }
 
 func (s *server) withdraw(ctx context.Context, code, reason, by string) (any, error) {

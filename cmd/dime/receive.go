@@ -188,7 +188,7 @@ func (s *server) publishEvent(ctx context.Context, eventType, id string, data an
 
 // host is what connectors at work are lent.
 func (s *server) host() connectors.Host {
-	return connectors.Host{
+	h := connectors.Host{
 		Clock: clock.Real{}, Log: s.log, Numbers: s.numbers,
 		Table: func(owner string) connectors.Table { return table{s.store.Table("connector." + owner)} },
 		URL: func(face string) string {
@@ -199,4 +199,8 @@ func (s *server) host() connectors.Host {
 			return u.Public
 		},
 	}
+	if s.documents != nil { // else an interface that is not nil would hold a nil
+		h.Documents = s.documents
+	}
+	return h
 }

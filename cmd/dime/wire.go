@@ -58,6 +58,7 @@ type server struct {
 	numbers *serial.Numbers
 	outside *outside
 
+	zone      *time.Location   // the city's
 	documents *archive.Archive // nil where none are issued
 
 	reloading sync.Mutex
@@ -173,11 +174,22 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	if err != nil {
 		return s, err
 	}
+	if s.zone, err = time.LoadLocation("Europe/Rome"); err != nil { // embedded by time/tzdata
+		return s, err
+	}
+	if s.documents, err = s.archive(); err != nil {
+		return s, err
+	}
+	pages, err := s.documentPages()
+	if err != nil {
+		return s, err
+	}
 	s.gateway, err = gateway.New(gateway.Config{
 		Engine: publicEngine{s.engine}, Blobs: s.store, Tokens: tokens, Clients: s.clients,
 		Clock: clock.Real{}, Log: log, Observer: s.metrics,
 		Limits: gateway.Limits{Body: cfg.Limits.Body, Upload: cfg.Limits.Upload, PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections},
 		About:  gateway.About{Name: cfg.Name, Version: v.Version, Commit: v.Revision, City: s.urls().City, Public: s.urls().Public, Started: time.Now()},
+		Extra:  pages,
 	})
 	if err != nil {
 		return s, err
@@ -324,6 +336,7 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	}
 	s.ready.Store(true)
 	s.outside.start(ctx)
+	go s.expireDrafts(ctx)
 	return errs, nil
 }
 

@@ -180,6 +180,15 @@ func (g *Gateway) authenticate(r *http.Request, lang string) (*identity.Caller, 
 	return caller, nil, problem
 }
 
+// Caller is the person or program whose credential r carries, for handlers of
+// Config.Extra; nil without a good one.
+func (g *Gateway) Caller(r *http.Request) *identity.Caller {
+	if c, _, problem := g.authenticate(r, ""); problem == nil && !c.Anonymous() {
+		return c
+	}
+	return nil
+}
+
 func (g *Gateway) person(ctx context.Context, token, lang string) (*identity.Caller, *Problem) {
 	if g.cfg.Tokens == nil {
 		return nil, edgeProblem(http.StatusUnauthorized, "credentials")

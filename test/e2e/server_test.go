@@ -23,8 +23,17 @@ type server struct {
 	binary              string
 }
 
-// start runs the binary until the test ends.
+// start runs the binary on the shipped content until the test ends.
 func start(t *testing.T) *server {
+	t.Helper()
+	content, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, content)
+}
+
+func startOn(t *testing.T, content string) *server {
 	t.Helper()
 	binary, err := filepath.Abs(*binFlag)
 	if err != nil {
@@ -34,10 +43,6 @@ func start(t *testing.T) *server {
 		t.Fatalf("the binary is missing: run `make build` first: %v", err)
 	}
 	s := &server{dir: t.TempDir(), binary: binary}
-	content, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ready := filepath.Join(s.dir, "ready")
 	log, err := os.Create(s.logFile())
 	if err != nil {

@@ -216,7 +216,7 @@ func TestRegister(t *testing.T) {
 	if err != nil || e.Kind != "residence" || e.Withdrawn || e.Protocol != i.Protocol {
 		t.Errorf("%+v, %v", e, err)
 	}
-	b, err := f.Get(ctx, i.Code, holder)
+	b, err := f.Get(ctx, i.Code, is(holder))
 	if err != nil || sha256.Sum256(b) != e.SHA256 {
 		t.Errorf("%v, or another digest", err)
 	}
@@ -225,7 +225,7 @@ func TestRegister(t *testing.T) {
 			t.Errorf("%q: %v", code, err)
 		}
 	}
-	if _, err := f.Get(ctx, i.Code, "VRDLGU80A01H501X"); kind(err) != fault.NotFound {
+	if _, err := f.Get(ctx, i.Code, is("VRDLGU80A01H501X")); kind(err) != fault.NotFound {
 		t.Errorf("another's document: %v", err)
 	}
 	for range maxTries - 1 {
@@ -283,7 +283,7 @@ func write(t testing.TB, b []byte) string {
 func TestDebiansToolsAcceptTheSealAndRefuseAnyChange(t *testing.T) {
 	f, ctx := newFixture(t), context.Background()
 	d, i := f.issue(t, "k")
-	b, err := f.Get(ctx, i.Code, holder)
+	b, err := f.Get(ctx, i.Code, is(holder))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,4 +333,8 @@ func TestDebiansToolsAcceptTheSealAndRefuseAnyChange(t *testing.T) {
 			}
 		}
 	}
+}
+
+func is(taxCode string) func(string) bool {
+	return func(holder string) bool { return holder == taxCode }
 }

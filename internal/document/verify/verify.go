@@ -35,7 +35,7 @@ const policy = "default-src 'none'; style-src 'self'; font-src 'self' data:; img
 type Register interface {
 	Entry(ctx context.Context, code string) (archive.Entry, error)
 	Holder(ctx context.Context, code, taxCode string) (archive.Holder, error)
-	Get(ctx context.Context, code, taxCode string) ([]byte, error)
+	Get(ctx context.Context, code string, may func(holder string) bool) ([]byte, error)
 }
 
 // Config is what the handlers are made of.
@@ -44,8 +44,8 @@ type Config struct {
 	City     string // the issuer's name
 	Zone     *time.Location
 	Log      *slog.Logger
-	// Owner is the person on whose behalf the request's token speaks.
-	Owner func(*http.Request) (taxCode string, ok bool)
+	// May says whether the request's caller may have a document of this holder.
+	May func(r *http.Request, holder string) bool
 }
 
 type pages struct {
@@ -244,12 +244,11 @@ func (p *pages) write(w http.ResponseWriter, status int, v *view) {
 // document gives the PDF to its holder; to others it does not exist.
 func (p *pages) document(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
-	taxCode, ok := p.Owner(r)
 	code, pdf := strings.CutSuffix(r.PathValue("file"), ".pdf")
 	var b []byte
 	err := error(fault.New(fault.NotFound, ""))
-	if ok && pdf {
-		b, err = p.Register.Get(r.Context(), code, taxCode)
+	if pdf {
+		b, err = p.Register.Get(r.Context(), code, func(holder string) bool { return p.May(r, holder) })
 	}
 	if err != nil {
 		status, title := http.StatusNotFound, "Not found"

@@ -54,8 +54,8 @@ func (r *register) Holder(_ context.Context, _, taxCode string) (archive.Holder,
 	return archive.Holder{}, fault.New(fault.Denied, "other")
 }
 
-func (r *register) Get(_ context.Context, c, taxCode string) ([]byte, error) {
-	if c != code || taxCode != holder {
+func (r *register) Get(_ context.Context, c string, may func(string) bool) ([]byte, error) {
+	if c != code || !may(holder) {
 		return nil, fault.New(fault.NotFound, "none")
 	}
 	return []byte(file), nil
@@ -65,7 +65,7 @@ func serve(t *testing.T, r Register) http.Handler {
 	t.Helper()
 	hs, err := Handlers(Config{
 		Register: r, City: "Comune di Venezia", Zone: time.FixedZone("CET", 3600), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Owner: func(r *http.Request) (string, bool) { s := r.Header.Get("Test-Owner"); return s, s != "" },
+		May: func(r *http.Request, holder string) bool { return r.Header.Get("Test-Owner") == holder },
 	})
 	if err != nil {
 		t.Fatal(err)
