@@ -409,7 +409,7 @@ func (x *exec) drive() {
 		x.settleErr(x.undoAll())
 		return
 	}
-	if x.mem != nil && x.mem.fromPath != "" {
+	if x.mem != nil && x.mem.fromPath != "" && x.act.Load() == nil {
 		if again, err := x.undoFrom(); err != nil || again {
 			x.settleErr(err)
 			return
@@ -429,31 +429,16 @@ func (x *exec) drive() {
 	x.settleErr(err)
 }
 
-// leave lets go of a run. A person's cancel that came behind its last look takes
-// effect on the run at rest.
+// leave lets go of a run.
 func (x *exec) leave() {
 	x.e.live.drop(x)
 	x.mu.Lock()
 	x.left = true
-	n, state := x.act.Load(), x.state
 	x.mu.Unlock()
-	if n == nil || x.acted || state != store.Waiting && state != store.Parked {
-		return
-	}
-	x.e.start(func() {
-		y, release, err := x.e.hold(x.e.ctx, x.publicID(), false)
-		if err == nil {
-			defer release()
-			_, err = y.cancelNow(n)
-		}
-		if err != nil {
-			x.e.log.Warn("cancelling a run that had come to rest", "run", x.publicID(), "error", err)
-		}
-	})
 }
 
 // ask leaves a person's cancel with a run at work, and returns when it is durable;
-// false if the run has come to rest.
+// false if the run has come to rest without it.
 func (x *exec) ask(n *entry) (bool, error) {
 	x.mu.Lock()
 	if x.left {
@@ -473,12 +458,14 @@ func (x *exec) ask(n *entry) (bool, error) {
 	x.commitMu.Lock()
 	defer x.commitMu.Unlock()
 	x.mu.Lock()
-	stored, state := x.committed >= at, x.state
+	stored, state, acted := x.committed >= at, x.state, x.acted
 	x.mu.Unlock()
 	switch {
-	case stored:
-		return true, nil
-	case state != store.Running: // its rest was on the way to the disk: leave cancels the run at rest
+	case state.Ended() && !acted: // its end was on the way to the disk
+		return true, hasEnded(x.publicID(), state)
+	case state == store.Parked, state == store.Waiting && !stored: // so was its rest
+		return false, nil
+	case stored, state != store.Running:
 		return true, nil
 	}
 	return true, x.commitHeld(state, "", time.Time{})

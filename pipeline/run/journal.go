@@ -235,6 +235,9 @@ func (x *exec) commitHeld(s store.State, reason string, wake time.Time) error {
 	x.accepting = true // from here on the caller's leaving drops nothing
 	first := !x.durable
 	lease := x.lease
+	if s == store.Waiting && x.act.Load() != nil && !x.passed.Load() {
+		wake = x.now() // a cancel came behind the run's last look: it takes effect although the process ends here
+	}
 	x.mu.Unlock()
 	if x.fenced.Load() {
 		return store.ErrFenced

@@ -94,7 +94,7 @@ func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, erro
 		}
 		asked, err := x.ask(n)
 		if err != nil {
-			return Report{}, fmt.Errorf("cancelling run %s: %w", pub, err)
+			return Report{}, cancelling(pub, err)
 		}
 		if asked {
 			return Report{Run: pub, State: string(store.Running), Note: "takes effect between two steps"}, nil
@@ -117,7 +117,7 @@ func (x *exec) cancelNow(n *entry) (Report, error) {
 	pub := x.publicID()
 	switch {
 	case x.state.Ended():
-		return Report{}, fault.New(fault.Conflict, "run %s has ended: %s", pub, x.state)
+		return Report{}, hasEnded(pub, x.state)
 	case x.mem.undoing != "":
 		return Report{Run: pub, State: string(x.state), Note: "it is being undone already"}, nil
 	}
@@ -138,6 +138,19 @@ func (x *exec) cancelNow(n *entry) (Report, error) {
 	}
 	r.State = string(x.state)
 	return r, nil
+}
+
+// cancelling tells where a fault came from, but for one that says so itself.
+func cancelling(pub string, err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return err
+	}
+	return fmt.Errorf("cancelling run %s: %w", pub, err)
+}
+
+func hasEnded(pub string, s store.State) error {
+	return fault.New(fault.Conflict, "run %s has ended: %s", pub, s)
 }
 
 func passedCommit(pub string) error {

@@ -306,7 +306,9 @@ func (e *Engine) load(ctx context.Context, id store.RunID, l store.Lease) (*exec
 	x.mem = remember(x.log)
 	x.restarts = x.mem.restarts
 	if n := x.mem.cancel; n != nil && !x.state.Ended() { // asked for, and the process ended before it took effect
-		x.act.Store(n)
+		if _, c, err := x.collect(); perr == nil && err == nil && !c.pass {
+			x.act.Store(n)
+		}
 	}
 	x.answered = x.replied()
 	x.pipe = false

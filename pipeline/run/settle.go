@@ -396,8 +396,8 @@ func (x *exec) cancelled() error {
 	if x.passed.Load() {
 		return errors.New("cancelling: the run has passed a commit")
 	}
-	x.acted = true
 	x.mu.Lock()
+	x.acted = true
 	logged := slices.Contains(x.log, act)
 	x.mu.Unlock()
 	if !logged {
