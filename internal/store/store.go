@@ -336,6 +336,9 @@ type Message struct {
 	Reason   string // of a parked message
 }
 
+// RepeatWindow is how far back a repeated message is recognised.
+const RepeatWindow = 8192
+
 // Queues is the embedded bus's table: a log of messages per topic, and named
 // queues bound to topics that each get a copy.
 type Queues interface {
@@ -343,7 +346,9 @@ type Queues interface {
 	// durable and idempotent. A topic "a.*" takes every topic with the prefix "a.";
 	// "*" takes all.
 	Bind(ctx context.Context, queue string, topics ...string) error
-	// Publish stores the messages once for the log and once a bound queue.
+	// Publish stores the messages once for the log and once a bound queue. An id
+	// that its topic has among the latest RepeatWindow messages of all is the same
+	// message: it is stored once, and no error.
 	Publish(ctx context.Context, ms ...Message) error
 	// Receive takes up to max messages that are due and not in flight.
 	Receive(ctx context.Context, queue string, max int) ([]Message, error)

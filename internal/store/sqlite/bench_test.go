@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,7 +43,9 @@ func BenchmarkEnqueue(b *testing.B) {
 		b.Run(fmt.Sprint(callers), func(b *testing.B) {
 			s := open(b, options(filepath.Join(b.TempDir(), "a.db"), nil))
 			body := make([]byte, 1024)
-			each(b, callers, func(int64) error { return s.Publish(b.Context(), store.Message{ID: "x", Topic: "t", Body: body}) })
+			each(b, callers, func(n int64) error {
+				return s.Publish(b.Context(), store.Message{ID: strconv.FormatInt(n, 36), Topic: "t", Body: body})
+			})
 		})
 	}
 }

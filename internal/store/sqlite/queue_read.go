@@ -33,11 +33,16 @@ func (s *Store) Publish(ctx context.Context, ms_ ...store.Message) error {
 	err := s.submit(ctx, func(t *tx) error {
 		first := s.seq
 		t.undo = append(t.undo, func() { s.seq = first })
-		kept := make([]store.Message, len(ms_))
+		kept := make([]store.Message, 0, len(ms_))
 		for i := range ms_ {
 			topic, err := t.topic(ms_[i].Topic)
 			if err != nil {
 				return err
+			}
+			if again, err := t.repeated(topic, ms_[i].ID); err != nil {
+				return err
+			} else if again {
+				continue
 			}
 			at := ms_[i].At
 			if at.IsZero() {
@@ -47,10 +52,13 @@ func (s *Store) Publish(ctx context.Context, ms_ ...store.Message) error {
 			if err := t.exec("insert into msg(seq, topic, at, body) values(?, ?, ?, ?)", s.seq, topic, ms(at), sealed[i]); err != nil {
 				return err
 			}
-			kept[i] = ms_[i]
-			kept[i].Seq, kept[i].Attempts, kept[i].At = s.seq, 0, fromMS(ms(at))
+			m := ms_[i]
+			m.Seq, m.Attempts, m.At = s.seq, 0, fromMS(ms(at))
+			kept = append(kept, m)
 		}
-		t.after = append(t.after, func() { s.spread(kept) })
+		if len(kept) > 0 {
+			t.after = append(t.after, func() { s.spread(kept) })
+		}
 		return nil
 	})
 	if err != nil {

@@ -106,6 +106,7 @@ type Store struct {
 	runsTo  int64 // ids below are reserved on disk
 	queues  map[string]*queue
 	seq     int64 // last message
+	recent  recent
 	suspect int64 // messages up to here were in the log when a process died
 	topics  map[string]int64
 	names   map[int64]string

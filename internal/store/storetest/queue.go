@@ -20,6 +20,7 @@ func queueTests() []entry {
 		{"messages given back keep their place", queueUnreceive},
 		{"a queue that falls far behind loses nothing and keeps its order", queueBehind},
 		{"the log is read by cursor", queueLog},
+		{"an id that is published again is one message, after a crash too", queueRepeat},
 		{"publishers and receivers at once", queueRace},
 		{"ready is heard before the publisher is answered", queueReady},
 	}
@@ -281,6 +282,49 @@ func queueLog(k *kit) {
 	if ms, err := k.Store.Log(k.ctx, "nothing", 0, 10); err != nil || len(ms) != 0 {
 		k.Fatal(ms, err)
 	}
+}
+
+func queueRepeat(k *kit) {
+	k.must(k.Store.Bind(k.ctx, "q", "a", "b"))
+	k.publish("a", "1", "2", "1")
+	k.publish("a", "2", "3")
+	k.publish("b", "1")
+	k.publish("a", "", "")
+	k.crash()
+	k.publish("a", "4", "3", "2")
+	k.publish("a", "1")
+	k.receive("q", 20, "1", "2", "3", "1", "", "", "4")
+	ms, err := k.Store.Log(k.ctx, "a", 0, 20)
+	k.must(err)
+	var got []string
+	for _, m := range ms {
+		got = append(got, m.ID)
+	}
+	if d := cmp.Diff([]string{"1", "2", "3", "", "", "4"}, got); d != "" {
+		k.Fatal(d)
+	}
+	// Publishers of the same id at once, in one commit or in several.
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if err := k.Store.Publish(k.ctx, store.Message{ID: "same", Topic: "a"}); err != nil {
+				k.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	k.depth("q", 8) // with the seven in hand
+	// What lies further back than the window is a new message.
+	many := make([]store.Message, store.RepeatWindow)
+	for i := range many {
+		many[i] = store.Message{ID: fmt.Sprint("m", i), Topic: "c"}
+	}
+	k.must(k.Store.Publish(k.ctx, many[1:]...))
+	k.publish("a", "same")
+	k.depth("q", 8)
+	k.must(k.Store.Publish(k.ctx, many[0]))
+	k.publish("a", "same")
+	k.depth("q", 9)
 }
 
 func queueRace(k *kit) {
