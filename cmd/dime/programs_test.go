@@ -18,14 +18,25 @@ const programSecret = "a-secret-of-thirty-two-characters"
 // "crm" may use it.
 func served(t *testing.T, data string) (client.Client, func()) {
 	t.Helper()
+	p, _, stop := servedWith(t, data, map[string]string{
+		"config/dime.yaml": "clients:\n  crm:\n    secret: env:CRM_SECRET\n    routes: [address-lookup]\n    publish: [appeal.decided]\n    subscribe: [appeal.*]\n"})
+	return p, stop
+}
+
+// servedWith is a server with files of its own over the city's, and the bus as
+// the program with programSecret may use it.
+func servedWith(t *testing.T, data string, files map[string]string) (client.Client, *server, func()) {
+	t.Helper()
 	t.Setenv("CRM_SECRET", programSecret)
 	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "config"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	text := "clients:\n  crm:\n    secret: env:CRM_SECRET\n    routes: [address-lookup]\n    publish: [appeal.decided]\n    subscribe: [appeal.*]\n"
-	if err := os.WriteFile(filepath.Join(dir, "config", "dime.yaml"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c, err := openContent(dir)
 	if err != nil {
@@ -36,15 +47,15 @@ func served(t *testing.T, data string) (client.Client, func()) {
 		t.Fatal(bad)
 	}
 	s, err := newServer(t.Context(), c, cfg, serveOptions{timeline: 10}, newLog(t.Output(), "warn"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	stop := func() {
 		if err := s.close(); err != nil {
 			t.Error(err)
 		}
 	}
-	if err == nil {
-		_, err = s.start(t.Context())
-	}
-	if err != nil {
+	if _, err = s.start(t.Context()); err != nil {
 		stop()
 		t.Fatal(err)
 	}
@@ -56,7 +67,7 @@ func served(t *testing.T, data string) (client.Client, func()) {
 		stop()
 		t.Fatal(err)
 	}
-	return p, stop
+	return p, s, stop
 }
 
 // A program asks a route, publishes, is refused what its rights do not name, and

@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) City) {
 	t.Run("Rights", func(t *testing.T) { rights(t, open(t)) })
 	t.Run("Missing", func(t *testing.T) { missing(t, open(t)) })
 	t.Run("Publish", func(t *testing.T) { publish(t, open(t)) })
+	t.Run("Repeated", func(t *testing.T) { repeated(t, open(t)) })
 	t.Run("CatchUp", func(t *testing.T) { catchUp(t, open(t)) })
 	t.Run("Live", func(t *testing.T) { live(t, open(t)) })
 	t.Run("HandlerFails", func(t *testing.T) { handlerFails(t, open(t)) })
@@ -140,6 +141,24 @@ func publish(t *testing.T, c City) {
 	cancel()
 	if err := c.Client.Publish(ended, "thing.done", "1", map[string]any{"n": "1"}); err == nil {
 		t.Error("published although the caller had gone")
+	}
+}
+
+// repeated: a Publish that is done again is the same event to its subscribers.
+func repeated(t *testing.T, c City) {
+	for _, id := range []string{"1", "2", "1", "2", "3"} {
+		if err := c.Client.Publish(t.Context(), "thing.done", id, map[string]any{"n": id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	es, err := read(t.Context(), c.Client, 0, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"1", "2", "3"} {
+		if es[i].ID != want {
+			t.Errorf("event %d is %q, not %q", i, es[i].ID, want)
+		}
 	}
 }
 
