@@ -138,6 +138,8 @@ type Event struct {
 	Keys []EventKey // one a known shape of the type, where no part is nil
 	Ack  *Ack
 	Keep time.Duration // how long it is kept; 0 means 7 days
+	// Hold keeps it longer: until a run takes it or a person settles it.
+	Hold bool
 }
 
 // EventKey is an event's value under one shape.
@@ -255,6 +257,11 @@ type Journal interface {
 	// Candidates lists stored events equal to a registered wait's key that this
 	// run has not taken, earliest first.
 	Candidates(ctx context.Context, run RunID, path string) ([]Candidate, error)
+	// Held lists events with Hold that no run has taken, without their bodies,
+	// oldest first, behind a Seq.
+	Held(ctx context.Context, after int64, max int) ([]Candidate, error)
+	// SettleEvent holds an event no longer; false if it was not held.
+	SettleEvent(ctx context.Context, seq int64) (bool, error)
 	// Reindex adds keys of a new shape for the stored events of a type.
 	Reindex(ctx context.Context, eventType string, keys func(body []byte) []EventKey) error
 

@@ -14,6 +14,7 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/unmatched"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -183,10 +184,16 @@ func (e *Engine) takeWaited(ctx context.Context, m Message) error {
 	if et := e.City().Events[m.Type]; et != nil && et.Schema != nil {
 		data = et.Schema.Coerce(data)
 	}
+	// What moves money and matches nobody is a dead letter (5.3).
+	system, _, _ := strings.Cut(m.Type, ".")
+	hold := unmatched.Pays(e.City().Connectors[system]) && len(e.triggered(m.Type)) == 0
 	woken, err := e.store.Deliver(ctx, store.Event{ID: m.ID, Type: m.Type, At: e.clock.Now(), Body: m.Body,
-		Keys: e.shapes.keys(m.Type, data), Ack: m.Ack, Keep: e.keepEvent(m.Type)})
+		Keys: e.shapes.keys(m.Type, data), Ack: m.Ack, Keep: e.keepEvent(m.Type), Hold: hold})
 	if err != nil {
 		return fmt.Errorf("storing event %q of %q: %w", m.ID, m.Type, err)
+	}
+	if hold && woken == 0 {
+		e.log.Warn("an event about money woke no run; it is kept until a run takes it or a person settles it (dime events ls)", "type", m.Type, "id", m.ID)
 	}
 	e.cfg.Observer.Event(m.Type, woken)
 	e.loop.Kick()

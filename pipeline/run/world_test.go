@@ -80,6 +80,7 @@ func loadCity(t testing.TB, routes ...string) *language.City {
 		"schemas/req.json":                {Data: []byte(reqSchema)},
 		"schemas/events/thing.paid.json":  {Data: []byte(eventSchema)},
 		"schemas/events/thing.done.json":  {Data: []byte(eventSchema)},
+		"schemas/events/sys.paid.json":    {Data: []byte(eventSchema)},
 		"schemas/events/thing.other.json": {Data: []byte(eventSchema)},
 		"config/purposes.yaml":            {Data: []byte("service:\n  text: {it: a, en: a, de: a, fr: a}\n  legal_basis: law\n  keep: 90d\n")},
 		"config/messages.yaml":            {Data: []byte("sorry: {it: no, en: no, de: no, fr: no}\n")},

@@ -46,6 +46,11 @@ func (s *Store) Deliver(ctx context.Context, e store.Event) (woken int, err erro
 			return err
 		}
 		id := t.conn.LastInsertRowID()
+		if e.Hold {
+			if err := t.exec("insert into held(event) values(?)", id); err != nil {
+				return err
+			}
+		}
 		for _, k := range keys {
 			n, err := t.match(id, k, t.nowMS)
 			if err != nil {
@@ -148,6 +153,44 @@ func (s *Store) Candidates(ctx context.Context, run store.RunID, path string) ([
 		out = append(out, r.c)
 	}
 	return out, nil
+}
+
+// Held implements store.Journal.
+func (s *Store) Held(ctx context.Context, after int64, max int) ([]store.Candidate, error) {
+	var out []store.Candidate
+	err := s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "select e.id, e.type, e.at, e.msg, e.body from held h join event e on e.id=h.event where h.event>? order by h.event limit ?", func(st *sqlite.Stmt) error {
+			h := store.Candidate{Seq: st.ColumnInt64(0), Type: st.ColumnText(1), At: fromMS(st.ColumnInt64(2))}
+			clear, err := s.city.Open(columnBytes(st, 4), seal.Bound('m', st.ColumnInt64(3)))
+			if err == nil {
+				h.ID, _, _, err = unpackMessage(clear)
+			}
+			if err != nil {
+				return fmt.Errorf("opening stored event %d: %w", h.Seq, err)
+			}
+			out = append(out, h)
+			return nil
+		}, after, max)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the events that no run took: %w", err)
+	}
+	return out, nil
+}
+
+// SettleEvent implements store.Journal.
+func (s *Store) SettleEvent(ctx context.Context, seq int64) (was bool, err error) {
+	err = s.submit(ctx, func(t *tx) error {
+		if err := t.exec("delete from held where event=?", seq); err != nil {
+			return err
+		}
+		was = t.conn.Changes() > 0
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("settling event %d: %w", seq, err)
+	}
+	return was, nil
 }
 
 // Reindex implements store.Journal. A wait that registers between its pages is

@@ -156,7 +156,7 @@ func (s *Store) expiredRest(ctx context.Context, before time.Time, limit int) (d
 		if err != nil {
 			return err
 		}
-		err = query(c, "select e.id, k.k from event e left join event_key k on k.event=e.id where e.until<? limit ?", func(st *sqlite.Stmt) error {
+		err = query(c, "select e.id, k.k from event e left join event_key k on k.event=e.id where e.until<? and e.id not in (select event from held) limit ?", func(st *sqlite.Stmt) error {
 			id := st.ColumnInt64(0)
 			if !st.ColumnIsNull(1) {
 				ds = append(ds, deletion{"delete from event_key where k=? and event=?", []any{columnBytes(st, 1), id}, 0})

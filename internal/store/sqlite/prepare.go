@@ -157,6 +157,9 @@ func (t *tx) save(run store.RunID, o *owned, p *prepared) error {
 		}
 	}
 	for _, e := range p.taken {
+		if err := t.exec("delete from held where event=?", e); err != nil {
+			return err
+		}
 		if err := t.exec("insert or ignore into taken(run, event) values(?, ?)", run, e); err != nil {
 			return err
 		}

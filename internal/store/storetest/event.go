@@ -22,6 +22,7 @@ func eventTests() []entry {
 		{"a parked run is not woken, and finds the event later", eventParked},
 		{"an ended or unwaited run is not woken", eventGone},
 		{"waits and events that race never miss each other", eventRace},
+		{"an event that is held outlives its time until it is taken or settled", eventHeld},
 		{"a new shape finds what is stored", reindex},
 		{"an event settles its delivery in its commit", eventAck},
 		{"the outbox gives rows in order until they are published", outbox},
@@ -44,6 +45,56 @@ func (k *kit) deliver(e store.Event, want int) {
 	if n != want {
 		k.Fatalf("event %s woke %d runs, want %d", e.ID, n, want)
 	}
+}
+
+func (k *kit) held(want ...string) []store.Candidate {
+	k.Helper()
+	es, err := k.Store.Held(k.ctx, 0, 10)
+	k.must(err)
+	var got []string
+	for _, e := range es {
+		got = append(got, e.ID)
+		if e.Type != "t" || len(e.Body) > 0 || !e.At.Equal(Start()) {
+			k.Fatalf("held %+v", e)
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		k.Fatalf("held (-want +got):\n%s", d)
+	}
+	return es
+}
+
+func eventHeld(k *kit) {
+	for _, id := range []string{"1", "2", "3", "4"} {
+		e := event(id, "k"+id)
+		e.Hold, e.Keep = id != "4", time.Hour
+		k.deliver(e, 0)
+	}
+	k.held("1", "2", "3")
+	r := k.waiting(k.run(), time.Time{}, wait("w", "k2"))
+	l := k.claim("w")[r.ID]
+	k.append(l, store.Done, time.Time{}, store.Record{Kind: store.Woken, Path: "w", At: Start(), Unwait: true, Taken: k.candidates(r.ID, "w", "2")[0].Seq})
+	k.pass(48 * time.Hour)
+	for {
+		n, err := k.Store.Expire(k.ctx, k.Clock.Now().Add(-time.Hour), 10)
+		k.must(err)
+		if n == 0 {
+			break
+		}
+	}
+	k.crash()
+	es := k.held("1", "3")
+	for _, want := range []bool{true, false} {
+		if was, err := k.Store.SettleEvent(k.ctx, es[0].Seq); err != nil || was != want {
+			k.Fatalf("settled %v, %v; want %v", was, err, want)
+		}
+	}
+	if es, err := k.Store.Held(k.ctx, es[0].Seq, 10); err != nil || len(es) != 1 {
+		k.Fatal(es, err)
+	}
+	k.held("3")
+	r = k.waiting(k.run(), time.Time{}, wait("w", "k3")) // it comes late and is found, for it waits since before
+	k.candidates(r.ID, "w", "3")
 }
 
 func (k *kit) candidates(id store.RunID, path string, want ...string) []store.Candidate {
