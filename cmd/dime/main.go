@@ -81,7 +81,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newServe(), newCity(), newLint(), newTest(), newToken(),
-		newRuns(), newDocuments(), newConnectors(), newVersion(), newDocs(),
+		newRuns(), newEvents(), newDocuments(), newConnectors(), newVersion(), newDocs(),
 		&cobra.Command{
 			Use:   "exit-codes",
 			Short: "What the exit codes of dime mean",

@@ -13,6 +13,7 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/telemetry"
 	"github.com/dime-bus/dime/pipeline/run"
+	"github.com/dime-bus/dime/pipeline/run/unmatched"
 )
 
 // program is the bus as the program with this credential may use it, in this
@@ -112,8 +113,19 @@ func (s *server) gauges() error {
 	}
 	return s.metrics.Gauges(
 		telemetry.Gauge{Name: "ready", Help: "1 while requests are taken.", Read: func() float64 { return truth(s.ready.Load()) }},
+		telemetry.Gauge{Name: "unmatched_events", Help: "Events about money that no run took and no person settled (dime events ls).", Read: s.unmatchedEvents},
 		telemetry.Gauge{Name: "draining", Help: "1 while the bus stops.", Read: func() float64 { return truth(s.engine.Draining()) }},
 	)
+}
+
+func (s *server) unmatchedEvents() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	es, err := unmatched.List(ctx, s.store, 0, mostCounted)
+	if err != nil {
+		s.log.Warn("counting the events that no run took", "err", err)
+	}
+	return float64(len(es))
 }
 
 // status are the facts of GET /status besides its routes.

@@ -237,7 +237,13 @@ func newRunsReplay(a *admin) *cobra.Command {
 
 With --from PATH what is before that step is kept; effects from it on that
 happened are undone first: --dry-run lists them. Effects that stand keep their
-recorded outcome and are not done twice.`,
+recorded outcome and are not done twice.
+
+A run parked by "contract" did its effect, but the answer broke its schema: no
+replay can read the result out of it, and --from would undo the effect without
+knowing it. First look it up at the far side and state it:
+dime runs resolve RUN --path PATH --happened yes --result JSON
+The run then goes on; after that --from works as for any effect.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return x.send(cmd, a, &o, args[0], "replay") },
 	}
@@ -254,7 +260,13 @@ func newRunsResolve(a *admin) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resolve RUN",
 		Short: "State whether an effect in doubt happened, or settle a stuck undo",
-		Args:  cobra.ExactArgs(1),
+		Long: `State whether an effect in doubt happened, or settle a stuck undo.
+
+An effect parked by "unknown" happened (--happened yes, with its --result) or did
+not (--happened no: it is done at once). One parked by "contract" happened, and
+its --result must fit the operation's schema. Of an undo that is stuck it says
+that a person has seen to it: the undos before it go on.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch happened {
 			case "yes", "no":

@@ -30,6 +30,10 @@ type AdminConfig struct {
 	Open bool
 	// Withdraw marks an issued document as withdrawn; nil where none are issued.
 	Withdraw func(ctx context.Context, code, reason, by string) (any, error)
+	// Unmatched lists the events about money that no run took, behind one of them;
+	// Settle lets go of one. Both or neither.
+	Unmatched func(ctx context.Context, after int64) (any, error)
+	Settle    func(ctx context.Context, event int64, reason, by string) (any, error)
 	// Status is further facts for /status; may be nil.
 	Status func() map[string]any
 }
@@ -41,6 +45,8 @@ type AdminConfig struct {
 //	GET  /runs/{run}                             Detail
 //	POST /runs/{run}/cancel|replay|skip|resolve  Act -> {"run", "act", "dry_run", "report"}
 //	POST /documents/{code}/withdraw              {"as", "reason"} -> what is kept of it
+//	GET  /events/unmatched?after=                {"events": [Event]}, oldest first
+//	POST /events/{event}/settle                  {"as", "reason"} -> the event
 //	GET  /routes /connectors /connectors/{name}
 //
 // It has no accounts: whoever reaches it may act, under the name in `as`, which
@@ -62,6 +68,10 @@ func NewAdmin(cfg AdminConfig) (http.Handler, error) {
 	mux.HandleFunc("POST /runs/{run}/{act}", a.act)
 	if cfg.Withdraw != nil {
 		mux.HandleFunc("POST /documents/{code}/withdraw", a.withdraw)
+	}
+	if cfg.Unmatched != nil && cfg.Settle != nil {
+		mux.HandleFunc("GET /events/unmatched", a.unmatched)
+		mux.HandleFunc("POST /events/{event}/settle", a.settle)
 	}
 	mux.HandleFunc("GET /routes", a.routes)
 	mux.HandleFunc("GET /connectors", func(w http.ResponseWriter, _ *http.Request) {

@@ -250,6 +250,8 @@ func (x *exec) plan(r *Report, from string, seq int) error {
 	for path, m := range c.ix.byPath {
 		switch {
 		case !m.begun:
+		case !m.done && m.failed != nil && m.failed.Kind == fault.Contract:
+			r.Note = brokenAnswer(r.Run, path)
 		case m.undone:
 			r.Again = append(r.Again, path)
 		case m.done && !slices.Contains(r.Undo, path):
@@ -259,6 +261,11 @@ func (x *exec) plan(r *Report, from string, seq int) error {
 	slices.Sort(r.Again)
 	slices.Sort(r.Keep)
 	return nil
+}
+
+// brokenAnswer: the effect happened, and its result is not known to the run (3.5).
+func brokenAnswer(pub, path string) string {
+	return fmt.Sprintf("the answer of %[2]q broke its contract: first state its result, dime runs resolve %[1]s --path '%[2]s' --happened yes --result JSON; without it neither the next steps nor its undo know it", pub, path)
 }
 
 func (e *Engine) skip(ctx context.Context, pub string, a Act) (Report, error) {
