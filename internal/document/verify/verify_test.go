@@ -64,7 +64,7 @@ func (r *register) Get(_ context.Context, c string, may func(string) bool) ([]by
 func serve(t *testing.T, r Register) http.Handler {
 	t.Helper()
 	hs, err := Handlers(Config{
-		Register: r, City: "Comune di Venezia", Zone: time.FixedZone("CET", 3600), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Register: r, City: "Comune di Venezia", Zone: time.FixedZone("CET", 3600), Log: slog.New(slog.DiscardHandler),
 		May: func(r *http.Request, holder string) bool { return r.Header.Get("Test-Owner") == holder },
 	})
 	if err != nil {
