@@ -72,7 +72,8 @@ var layers = [...]Layer{
 	},
 	{
 		Name: "internal", Of: []string{"internal/..."}, May: []string{"internal/..."},
-		Because: "internal never looks upstairs.",
+		Tests:   []string{"test/cluster"},
+		Because: "internal never looks upstairs; its tests may start servers.",
 	},
 	{
 		Name: "content", Of: []string{"routes/...", "schemas/..."}, May: nil,
@@ -115,7 +116,8 @@ var owners = [...]Owner{
 	{Library: "go.opentelemetry.io", By: []string{"internal/telemetry"}},
 	{Library: "zombiezen.com/go/sqlite", By: []string{"internal/store/..."}},
 	{Library: "modernc.org/sqlite", By: []string{"internal/store/..."}},
-	{Library: "github.com/jackc/pgx", By: []string{"internal/store/..."}},
+	{Library: "github.com/jackc/pgx", By: []string{"internal/store/...", "test/cluster"}, Because: "The tests' private server is asked whether it answers."},
+	{Library: "github.com/pressly/goose/v3", By: []string{"internal/store/postgres"}},
 	{Library: "github.com/klauspost/compress", By: []string{"internal/store/..."}},
 	{Library: "github.com/go-jose/go-jose/v4", By: []string{"internal/jose", "internal/identity"}},
 	{Library: "github.com/russellhaering/goxmldsig", By: []string{"internal/xml/signature"}},

@@ -1,0 +1,347 @@
+//go:build linux
+
+// Package cluster starts what the tests need beside Dime: private servers on free
+// loopback ports, in temporary folders, from Debian's packages. It touches no
+// service of the system.
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PostgresEnv holds the URL of a server that test binaries share, as a role that
+// may create databases.
+const PostgresEnv = "DIME_TEST_POSTGRES"
+
+// postgresBin is where Debian keeps the server's programs: they are on nobody's PATH.
+const postgresBin = "/usr/lib/postgresql/15/bin"
+
+// PostgresOptions of StartPostgres.
+type PostgresOptions struct {
+	// Unsafe turns fsync off: for tests that never cut the power and need speed.
+	Unsafe bool
+	// Settings go behind ours in postgresql.conf: lines of that file.
+	Settings string
+	Port     int // a free one if zero
+}
+
+// PostgresServer is a private server. Its methods are for one goroutine.
+type PostgresServer struct {
+	dir, password string
+	port          int
+	cmd           *exec.Cmd
+	log           *os.File
+	exited        chan struct{}
+}
+
+// StartPostgres makes a cluster in dir, which must be empty and is made if it is
+// missing, and starts it. The superuser is dime_test.
+func StartPostgres(dir string, o PostgresOptions) (*PostgresServer, error) {
+	if _, err := os.Stat(filepath.Join(postgresBin, "postgres")); err != nil {
+		return nil, fmt.Errorf("looking for PostgreSQL 15: %w (Debian: apt-get install postgresql-15)", err)
+	}
+	s := &PostgresServer{dir: dir, port: o.Port}
+	var secret [16]byte
+	_, _ = rand.Read(secret[:]) // never fails since Go 1.24
+	s.password = hex.EncodeToString(secret[:])
+	if s.port == 0 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("looking for a free port: %w", err)
+		}
+		s.port = l.Addr().(*net.TCPAddr).Port
+		l.Close()
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the cluster's folder: %w", err)
+	}
+	pw := filepath.Join(dir, "pw")
+	if err := os.WriteFile(pw, []byte(s.password), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the cluster's password: %w", err)
+	}
+	who, err := runner()
+	if err != nil {
+		return nil, err
+	}
+	if who != nil { // the server refuses to run as root
+		if err := giveTo(who, dir, pw); err != nil {
+			return nil, err
+		}
+	}
+	init := exec.Command(filepath.Join(postgresBin, "initdb"), "--pgdata", filepath.Join(dir, "data"), "--username=dime_test",
+		"--pwfile", pw, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync")
+	init.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	init.Dir = dir
+	if out, err := init.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("making a cluster: %w: %s", err, out)
+	}
+	fsync := "on"
+	if o.Unsafe {
+		fsync = "off"
+	}
+	conf := fmt.Sprintf(`
+listen_addresses = '127.0.0.1'
+port = %d
+unix_socket_directories = ''
+fsync = %s
+max_connections = 200
+shared_buffers = 64MB
+max_wal_size = 256MB
+log_min_messages = warning
+%s
+`, s.port, fsync, o.Settings)
+	f, err := os.OpenFile(filepath.Join(dir, "data", "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("writing the cluster's settings: %w", err)
+	}
+	_, err = f.WriteString(conf)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("writing the cluster's settings: %w", err)
+	}
+	if err := s.Start(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// runner is who runs the server where the test is root; nil: the test itself.
+func runner() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, fmt.Errorf("looking for a user to run PostgreSQL, which refuses root: %w", err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// giveTo gives the paths to who, and lets it pass through the temporary folders
+// above them, which are the test's alone.
+func giveTo(who *syscall.Credential, paths ...string) error {
+	for _, p := range paths {
+		if err := os.Chown(p, int(who.Uid), int(who.Gid)); err != nil {
+			return fmt.Errorf("giving the cluster's folder to its user: %w", err)
+		}
+	}
+	for d := filepath.Dir(paths[0]); strings.HasPrefix(d, os.TempDir()+"/"); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o711); err != nil {
+			return fmt.Errorf("opening the way to the cluster's folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// Start starts the server, also after Stop or Kill, and waits until it answers.
+func (s *PostgresServer) Start() error {
+	who, err := runner()
+	if err != nil {
+		return err
+	}
+	if s.log, err = os.OpenFile(s.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return fmt.Errorf("opening the server's log: %w", err)
+	}
+	cmd := exec.Command(filepath.Join(postgresBin, "postgres"), "-D", filepath.Join(s.dir, "data"))
+	cmd.Stdout, cmd.Stderr, cmd.Dir = s.log, s.log, s.dir
+	// A test that is killed must not leave a server behind: it dies with the thread
+	// that started it, and quickly.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Pdeathsig: syscall.SIGQUIT}
+	exited := make(chan struct{})
+	started := make(chan error)
+	go func() {
+		// Pdeathsig is of the thread: this goroutine keeps it until the server has ended.
+		runtime.LockOSThread()
+		defer s.log.Close()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+		close(exited)
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("starting PostgreSQL: %w", err)
+	}
+	s.cmd, s.exited = cmd, exited
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		c, err := pgx.Connect(ctx, s.URL("postgres"))
+		if err == nil {
+			return c.Close(ctx)
+		}
+		select {
+		case <-exited:
+			return fmt.Errorf("starting PostgreSQL: it ended at once: %s", s.tail())
+		case <-ctx.Done():
+			return fmt.Errorf("starting PostgreSQL: it does not answer: %w: %s", err, s.tail())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (s *PostgresServer) tail() string {
+	b, _ := os.ReadFile(s.LogFile()) // what is missing of an explanation is no error of its own
+	return string(b[max(0, len(b)-2000):])
+}
+
+// LogFile is where the server writes its messages.
+func (s *PostgresServer) LogFile() string { return filepath.Join(s.dir, "server.log") }
+
+// URL is a database's, as the superuser.
+func (s *PostgresServer) URL(database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword("dime_test", s.password),
+		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)), Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+// Port is where the server listens.
+func (s *PostgresServer) Port() int { return s.port }
+
+// Stop shuts the server down as an operator does who is in a hurry (fast mode):
+// sessions are ended, what was committed is written.
+func (s *PostgresServer) Stop() error { return s.end(syscall.SIGINT) }
+
+// Kill ends the server at once: it recovers from its log when it starts again.
+func (s *PostgresServer) Kill() error { return s.end(syscall.SIGQUIT) }
+
+func (s *PostgresServer) end(sig syscall.Signal) error {
+	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("ending PostgreSQL: %w", err)
+	}
+	select {
+	case <-s.exited:
+		return nil
+	case <-time.After(30 * time.Second):
+		return fmt.Errorf("ending PostgreSQL: it goes on: %s", s.tail())
+	}
+}
+
+// Restart is Stop and Start.
+func (s *PostgresServer) Restart() error {
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	return s.Start()
+}
+
+// NewDatabase makes an empty database beside the one that at names, and gives its
+// URL and how to drop it.
+func NewDatabase(ctx context.Context, at string) (fresh string, drop func(context.Context) error, err error) {
+	u, err := url.Parse(at)
+	if err != nil {
+		return "", nil, errors.New("reading the server's URL: it is none") // the error would show the password
+	}
+	var b [6]byte
+	_, _ = rand.Read(b[:])
+	name := "dime_" + hex.EncodeToString(b[:])
+	run := func(ctx context.Context, sql string) error {
+		c, err := pgx.Connect(ctx, at)
+		if err != nil {
+			return err
+		}
+		_, err = c.Exec(ctx, sql)
+		return errors.Join(err, c.Close(ctx))
+	}
+	if err := run(ctx, "create database "+name+" template template0"); err != nil {
+		return "", nil, fmt.Errorf("making a database: %w", err)
+	}
+	u.Path = "/" + name
+	return u.String(), func(ctx context.Context) error { return run(ctx, "drop database if exists "+name+" with (force)") }, nil
+}
+
+// Postgres gives the URL of an empty database of its own, on the shared server
+// if there is one, else on one that lives as long as the test.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	at := os.Getenv(PostgresEnv)
+	if at == "" {
+		at = PostgresFor(t, PostgresOptions{}).URL("postgres")
+	}
+	fresh, drop, err := NewDatabase(context.Background(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := drop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return fresh
+}
+
+// PostgresFor starts a server that lives as long as the test.
+func PostgresFor(t testing.TB, o PostgresOptions) *PostgresServer {
+	t.Helper()
+	s, err := StartPostgres(filepath.Join(t.TempDir(), "pg"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// PostgresMain is a TestMain's body for a package whose tests share one server:
+// os.Exit(cluster.PostgresMain(m)). fsync is off: who tests crashes of the server
+// itself starts one with PostgresFor.
+func PostgresMain(m interface{ Run() int }) (code int) {
+	if os.Getenv(PostgresEnv) != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "dime-pg-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "making a folder for PostgreSQL:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	s, err := StartPostgres(filepath.Join(dir, "pg"), PostgresOptions{Unsafe: true})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var once sync.Once
+	end := func() { once.Do(func() { _ = s.Kill() }) }
+	defer end()
+	if err := os.Setenv(PostgresEnv, s.URL("postgres")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code = m.Run()
+	if b, err := os.ReadFile(s.LogFile()); err == nil && bytes.Contains(b, []byte("PANIC")) {
+		fmt.Fprintf(os.Stderr, "PostgreSQL panicked: %s\n", s.tail())
+		code = 1
+	}
+	return code
+}
