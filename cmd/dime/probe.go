@@ -17,12 +17,12 @@ import (
 // are not configuration: they are not documented, and `dime serve` logs them.
 const (
 	probeFileEnv = "DIME_TEST_PROBE"     // file that holds the kinds of the last commit's records and whether it had ended
-	killAtEnv    = "DIME_TEST_KILL_AT"   // KIND:before|after:N: SIGKILL oneself there
+	killAtEnv    = "DIME_TEST_KILL_AT"   // KIND[@PATH]:before|after:N: SIGKILL oneself there
 	noIntentEnv  = "DIME_TEST_NO_INTENT" // "1": leave intents out (the control that must fail)
 )
 
 // newProbe returns the engine's Probe, or nil if nobody asked for one.
-func newProbe(getenv func(string) string) (func([]store.Kind, string), error) {
+func newProbe(getenv func(string) string) (func([]store.Record, string), error) {
 	file, at := getenv(probeFileEnv), getenv(killAtEnv)
 	if file == "" && at == "" {
 		return nil, nil
@@ -40,8 +40,9 @@ func newProbe(getenv func(string) string) (func([]store.Kind, string), error) {
 		when, count, _ := strings.Cut(rest, ":")
 		n, err := strconv.Atoi(count)
 		if err != nil || when != "before" && when != "after" {
-			return nil, fmt.Errorf("%s=%q must be KIND:before|after:N", killAtEnv, at)
+			return nil, fmt.Errorf("%s=%q must be KIND[@PATH]:before|after:N", killAtEnv, at)
 		}
+		kind, p.path, _ = strings.Cut(kind, "@")
 		p.kind, p.when, p.left = store.Kind(kind), when, n
 	}
 	return p.commit, nil
@@ -51,24 +52,28 @@ type probe struct {
 	mu   sync.Mutex
 	file *os.File
 	kind store.Kind
+	path string // "" for any
 	when string
 	left int
 }
 
-func (p *probe) commit(kinds []store.Kind, when string) {
+func (p *probe) commit(rs []store.Record, when string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.file != nil {
-		words := make([]string, len(kinds))
-		for i, k := range kinds {
-			words[i] = string(k)
+		var kinds []string
+		for _, r := range rs {
+			if !slices.Contains(kinds, string(r.Kind)) {
+				kinds = append(kinds, string(r.Kind))
+			}
 		}
 		// One write of a fixed size: a kill leaves the line before or after, never half.
-		if _, err := p.file.WriteAt(fmt.Appendf(nil, "%-100s %-8s\n", strings.Join(words, "+"), when), 0); err != nil {
+		if _, err := p.file.WriteAt(fmt.Appendf(nil, "%-100s %-8s\n", strings.Join(kinds, "+"), when), 0); err != nil {
 			p.file = nil
 		}
 	}
-	if p.left > 0 && when == p.when && slices.Contains(kinds, p.kind) {
+	here := func(r store.Record) bool { return r.Kind == p.kind && (p.path == "" || r.Path == p.path) }
+	if p.left > 0 && when == p.when && slices.ContainsFunc(rs, here) {
 		if p.left--; p.left == 0 {
 			// Not os.Exit: nothing of ours may run any more, as in a power cut.
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {

@@ -104,9 +104,9 @@ type Config struct {
 	// UnsafeNoIntent leaves the intent record out. It exists for the control of
 	// the kill test, which must then see loss or doubles. Never set it elsewhere.
 	UnsafeNoIntent bool
-	// Probe is called before and after every commit with the kinds of its records,
-	// `accepted` first where it is the run's first one.
-	Probe func(kinds []store.Kind, when string)
+	// Probe is called before and after every commit with the kinds and paths of its
+	// records, `accepted` first where it is the run's first one.
+	Probe func(rs []store.Record, when string)
 }
 
 // Engine runs the routes of one city. All methods are safe for concurrent use.

@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -328,14 +327,12 @@ func (e *Engine) probe(when string, first bool, ns ...*entry) {
 	if e.cfg.Probe == nil {
 		return
 	}
-	var kinds []store.Kind
+	var rs []store.Record
 	if first {
-		kinds = append(kinds, store.Accepted)
+		rs = append(rs, store.Record{Kind: store.Accepted})
 	}
 	for _, n := range ns {
-		if !slices.Contains(kinds, n.kind) {
-			kinds = append(kinds, n.kind)
-		}
+		rs = append(rs, store.Record{Kind: n.kind, Path: n.path})
 	}
-	e.cfg.Probe(kinds, when)
+	e.cfg.Probe(rs, when)
 }

@@ -108,6 +108,10 @@ func newRigOn(t *testing.T, binary, folder, citizen string) *rig {
 	r.far = launch(t, filepath.Join(r.dir, "city.log"), nil, binary, "city", "--content", filepath.Join(r.dir, "content"),
 		"--data", filepath.Join(r.dir, "far"), "--listen", "127.0.0.1:0", "--ready-file", ready)
 	t.Cleanup(func() {
+		if r.bus != nil && r.bus.alive() { // the test failed in the middle of a life
+			_ = r.bus.cmd.Process.Kill()
+			<-r.bus.done
+		}
 		r.far.cmd.Process.Signal(syscall.SIGTERM)
 		<-r.far.done
 		if t.Failed() {

@@ -62,12 +62,14 @@ func (p *payments) one(ctx context.Context, j *payment) error {
 	if a.status != http.StatusAccepted || page == "" {
 		return fmt.Errorf("answered %d: %v", a.status, a.body)
 	}
-	return p.press(ctx, j, page)
+	err = press(ctx, page)
+	j.pressed = err == nil
+	return err
 }
 
 // press is the button of the payment page, until the page says that it is paid:
 // the node asks our station, which may be dead just now.
-func (p *payments) press(ctx context.Context, j *payment, page string) error {
+func press(ctx context.Context, page string) error {
 	c := &http.Client{Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, page+"/paga", nil)
@@ -78,7 +80,6 @@ func (p *payments) press(ctx context.Context, j *payment, page string) error {
 		if err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusSeeOther {
-				j.pressed = true
 				return nil
 			}
 		}
@@ -93,6 +94,7 @@ func (p *payments) press(ctx context.Context, j *payment, page string) error {
 // TestKillPayments: whatever dies when, what was paid is paid once and recorded
 // once, and no paid position is closed.
 func TestKillPayments(t *testing.T) {
+	t.Parallel() // it mostly waits, as the next one does
 	rnd := seeded(t)
 	r := newRigOn(t, binary(t), "../..", nobody)
 	kills := max(*killsFlag/2, 4)
