@@ -10,6 +10,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 )
 
 // errStop ends a walk over rows.
@@ -19,14 +20,14 @@ const runColumns = "id, version, route, state, reason, prio, epoch, due, started
 
 func scanRun(st *sqlite.Stmt) store.Run {
 	r := store.Run{
-		ID: store.RunID(st.ColumnInt64(0)), Version: st.ColumnText(1), Route: st.ColumnText(2), State: stateWord(st.ColumnInt64(3)),
-		Reason: st.ColumnText(4), Priority: st.ColumnInt(5), Epoch: st.ColumnInt64(6), Started: fromMS(st.ColumnInt64(8)),
+		ID: store.RunID(st.ColumnInt64(0)), Version: st.ColumnText(1), Route: st.ColumnText(2), State: rows.StateWord(st.ColumnInt64(3)),
+		Reason: st.ColumnText(4), Priority: st.ColumnInt(5), Epoch: st.ColumnInt64(6), Started: rows.FromMS(st.ColumnInt64(8)),
 	}
 	if !st.ColumnIsNull(7) {
-		r.Due = fromMS(st.ColumnInt64(7))
+		r.Due = rows.FromMS(st.ColumnInt64(7))
 	}
 	if !st.ColumnIsNull(9) {
-		r.Ended = fromMS(st.ColumnInt64(9))
+		r.Ended = rows.FromMS(st.ColumnInt64(9))
 	}
 	return r
 }
@@ -34,7 +35,7 @@ func scanRun(st *sqlite.Stmt) store.Run {
 // recoverRuns finds the runs that somebody held when the last life ended.
 func (s *Store) recoverRuns() error {
 	return query(s.conn, "select id, prio, state, ord from run where state in (2, 4) and due is null", func(st *sqlite.Stmt) error {
-		s.owned[store.RunID(st.ColumnInt64(0))] = &owned{prio: st.ColumnInt(1), state: stateWord(st.ColumnInt64(2)), ord: st.ColumnInt64(3), hot: true}
+		s.owned[store.RunID(st.ColumnInt64(0))] = &owned{prio: st.ColumnInt(1), state: rows.StateWord(st.ColumnInt64(2)), ord: st.ColumnInt64(3), hot: true}
 		return nil
 	})
 }
@@ -63,7 +64,7 @@ func (t *tx) take(id store.RunID) (*owned, store.Run, error) {
 		return nil
 	}, int64(id)<<20, int64(id)<<20|(1<<20-1))
 	o.state, o.prio = r.State, r.Priority
-	o.hot = hot(r.State) && r.Due.IsZero()
+	o.hot = rows.Hot(r.State) && r.Due.IsZero()
 	if old := t.s.owned[id]; old != nil {
 		o.data, o.nudged = old.data, old.nudged
 	}
@@ -106,7 +107,7 @@ func (s *Store) Claim(ctx context.Context, worker string, max int) ([]store.Run,
 				if state == store.Queued || state == store.Waiting {
 					state = store.Running
 				}
-				if err := t.exec("update run set state=?, due=null where id=?", stateCode(state), c.id); err != nil {
+				if err := t.exec("update run set state=?, due=null where id=?", rows.StateCode(state), c.id); err != nil {
 					return err
 				}
 				o.state, o.hot, r.State = state, true, state
@@ -132,7 +133,7 @@ func (t *tx) claimable(max int) ([]candidate, error) {
 		if o.hot && !o.alive(t.now) {
 			due := int64(0)
 			if !o.until.IsZero() {
-				due = ms(o.until)
+				due = rows.MS(o.until)
 			}
 			found = append(found, candidate{id, o.prio, due})
 		}
@@ -171,14 +172,13 @@ func (t *tx) claimable(max int) ([]candidate, error) {
 // turn to the highest that has some, so nothing starves and nothing idles
 // (semantics 11.2). What comes within a class is in order already.
 func (s *Store) share(found []candidate, max int) []candidate {
-	const turns = "000010010012" // a class's number for each of its turns
 	var class [3][]candidate
 	for _, c := range found {
 		class[c.prio] = append(class[c.prio], c)
 	}
 	out := make([]candidate, 0, min(max, len(found)))
 	for len(out) < cap(out) {
-		c := turns[s.turn%len(turns)] - '0'
+		c := rows.Turns[s.turn%len(rows.Turns)] - '0'
 		s.turn++
 		for i := 0; len(class[c]) == 0; i++ {
 			c = byte(i)
@@ -251,7 +251,7 @@ func (s *Store) Release(ctx context.Context, ls ...store.Lease) error {
 		o.epoch, o.until, o.worker = s.epoch, time.Time{}, ""
 	}
 	s.mu.Unlock()
-	s.wake.send()
+	s.wake.Send()
 	return nil
 }
 
@@ -283,7 +283,7 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 				if leased[store.RunID(st.ColumnInt64(0))] {
 					return nil
 				}
-				earlier(fromMS(st.ColumnInt64(1)))
+				earlier(rows.FromMS(st.ColumnInt64(1)))
 				return errStop
 			}, prio)
 			if err != nil && !errors.Is(err, errStop) {
@@ -292,7 +292,7 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 		}
 		return query(c, "select min(due) from outbox where attempts > 0", func(st *sqlite.Stmt) error {
 			if !st.ColumnIsNull(0) {
-				earlier(fromMS(st.ColumnInt64(0)))
+				earlier(rows.FromMS(st.ColumnInt64(0)))
 			}
 			return nil
 		})
@@ -304,7 +304,7 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, bool, error) {
 }
 
 // Wake implements store.Journal.
-func (s *Store) Wake() <-chan struct{} { return s.wake.channel() }
+func (s *Store) Wake() <-chan struct{} { return s.wake.Channel() }
 
 // OnWake implements store.Journal.
-func (s *Store) OnWake(f func()) func() { return s.wake.on(f) }
+func (s *Store) OnWake(f func()) func() { return s.wake.On(f) }

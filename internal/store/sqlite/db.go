@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"zombiezen.com/go/sqlite"
 
@@ -142,62 +141,4 @@ func (s *Store) reader(ctx context.Context) (*sqlite.Conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-}
-
-// signal tells listeners that there is something to do.
-type signal struct {
-	mu   sync.Mutex
-	c    chan struct{}
-	fs   map[int]func()
-	n    int
-	gone bool
-}
-
-func (s *signal) channel() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.c == nil {
-		s.c = make(chan struct{}, 1)
-		s.c <- struct{}{} // who asks late looks once
-	}
-	return s.c
-}
-
-func (s *signal) on(f func()) (stop func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fs == nil {
-		s.fs = make(map[int]func())
-	}
-	s.n++
-	n := s.n
-	s.fs[n] = f
-	return func() {
-		s.mu.Lock()
-		delete(s.fs, n)
-		s.mu.Unlock()
-	}
-}
-
-func (s *signal) send() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.gone {
-		return
-	}
-	if s.c != nil {
-		select {
-		case s.c <- struct{}{}:
-		default:
-		}
-	}
-	for _, f := range s.fs {
-		f()
-	}
-}
-
-func (s *signal) close() {
-	s.mu.Lock()
-	s.gone = true
-	s.mu.Unlock()
 }

@@ -9,20 +9,21 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 	"github.com/dime-bus/dime/internal/store/seal"
 )
 
 // Deliver implements store.Journal. The single writer is the lock on
 // (type, shape, key) that semantics 5.2 asks for.
 func (s *Store) Deliver(ctx context.Context, e store.Event) (woken int, err error) {
-	if len(e.Body) > maxValue {
+	if len(e.Body) > rows.MaxValue {
 		return 0, fmt.Errorf("delivering %s %q: %w", e.Type, e.ID, store.ErrTooLarge)
 	}
 	msg := s.keys.Number("event", e.Type, e.ID)
-	sealed := s.city.Seal(packMessage(e.ID, e.Body, nil), seal.Bound('m', msg))
+	sealed := s.city.Seal(rows.PackMessage(e.ID, e.Body, nil), seal.Bound('m', msg))
 	keys := make([][16]byte, len(e.Keys))
 	for i, k := range e.Keys {
-		keys[i] = s.waitKey(e.Type, k.Shape, k.Key)
+		keys[i] = rows.WaitKey(s.keys, e.Type, k.Shape, k.Key)
 	}
 	keep := e.Keep
 	if keep <= 0 {
@@ -42,7 +43,7 @@ func (s *Store) Deliver(ctx context.Context, e store.Event) (woken int, err erro
 			at = t.now
 		}
 		if err := t.exec("insert into event(type, msg, at, received, until, body) values(?, ?, ?, ?, ?, ?)",
-			e.Type, msg, ms(at), t.nowMS, ms(t.now.Add(keep)), sealed); err != nil {
+			e.Type, msg, rows.MS(at), t.nowMS, rows.MS(t.now.Add(keep)), sealed); err != nil {
 			return err
 		}
 		id := t.conn.LastInsertRowID()
@@ -101,9 +102,13 @@ func (t *tx) match(event int64, k [16]byte, received int64) (woken int, err erro
 }
 
 // register stores a wait and looks whether its event came first.
-func (t *tx) register(id store.RunID, o *owned, w *waitRow) error {
+func (t *tx) register(id store.RunID, o *owned, w *rows.Wait) error {
+	var until any
+	if w.Until != 0 {
+		until = w.Until
+	}
 	if err := t.exec("insert into wait(k, run, path, since, until) values(?, ?, ?, ?, ?) on conflict do update set since=excluded.since, until=excluded.until",
-		w.k, id, w.path, w.since, w.until); err != nil {
+		w.K, id, w.Path, w.Since, until); err != nil {
 		return err
 	}
 	was := o.waits
@@ -112,7 +117,7 @@ func (t *tx) register(id store.RunID, o *owned, w *waitRow) error {
 	found := false
 	err := t.query(`select 1 from event_key k join event e on e.id=k.event where k.k=? and e.received>=?
 		and not exists (select 1 from taken t where t.run=? and t.event=e.id) limit 1`,
-		func(*sqlite.Stmt) error { found = true; return nil }, w.k, w.since, id)
+		func(*sqlite.Stmt) error { found = true; return nil }, w.K, w.Since, id)
 	if err != nil || !found {
 		return err
 	}
@@ -129,25 +134,25 @@ func (s *Store) Candidates(ctx context.Context, run store.RunID, path string) ([
 		msg    int64
 		sealed []byte
 	}
-	var rows []row
+	var found []row
 	err := s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `select e.id, e.type, e.at, e.msg, e.body from wait w join event_key k on k.k=w.k join event e on e.id=k.event
 			where w.run=? and w.path=? and e.received>=w.since and not exists (select 1 from taken t where t.run=w.run and t.event=e.id)
 			order by e.id`, func(st *sqlite.Stmt) error {
-			rows = append(rows, row{store.Candidate{Seq: st.ColumnInt64(0), Type: st.ColumnText(1), At: fromMS(st.ColumnInt64(2))}, st.ColumnInt64(3), columnBytes(st, 4)})
+			found = append(found, row{store.Candidate{Seq: st.ColumnInt64(0), Type: st.ColumnText(1), At: rows.FromMS(st.ColumnInt64(2))}, st.ColumnInt64(3), columnBytes(st, 4)})
 			return nil
 		}, run, path)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("looking for the events of run %d at %q: %w", run, path, err)
 	}
-	out := make([]store.Candidate, 0, len(rows))
-	for _, r := range rows {
+	out := make([]store.Candidate, 0, len(found))
+	for _, r := range found {
 		clear, err := s.city.Open(r.sealed, seal.Bound('m', r.msg))
 		if err != nil {
 			return nil, fmt.Errorf("opening stored event %d: %w", r.c.Seq, err)
 		}
-		if r.c.ID, r.c.Body, _, err = unpackMessage(clear); err != nil {
+		if r.c.ID, r.c.Body, _, err = rows.UnpackMessage(clear); err != nil {
 			return nil, fmt.Errorf("opening stored event %d: %w", r.c.Seq, err)
 		}
 		out = append(out, r.c)
@@ -160,10 +165,10 @@ func (s *Store) Held(ctx context.Context, after int64, max int) ([]store.Candida
 	var out []store.Candidate
 	err := s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "select e.id, e.type, e.at, e.msg, e.body from held h join event e on e.id=h.event where h.event>? order by h.event limit ?", func(st *sqlite.Stmt) error {
-			h := store.Candidate{Seq: st.ColumnInt64(0), Type: st.ColumnText(1), At: fromMS(st.ColumnInt64(2))}
+			h := store.Candidate{Seq: st.ColumnInt64(0), Type: st.ColumnText(1), At: rows.FromMS(st.ColumnInt64(2))}
 			clear, err := s.city.Open(columnBytes(st, 4), seal.Bound('m', st.ColumnInt64(3)))
 			if err == nil {
-				h.ID, _, _, err = unpackMessage(clear)
+				h.ID, _, _, err = rows.UnpackMessage(clear)
 			}
 			if err != nil {
 				return fmt.Errorf("opening stored event %d: %w", h.Seq, err)
@@ -202,17 +207,17 @@ func (s *Store) Reindex(ctx context.Context, eventType string, keys func([]byte)
 	}
 	const page = 200
 	for after := int64(0); ; {
-		var rows []row
+		var found []row
 		err := s.read(ctx, func(c *sqlite.Conn) error {
 			return query(c, "select id, msg, received, body from event where id>? and type=? order by id limit ?", func(st *sqlite.Stmt) error {
-				rows = append(rows, row{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2), columnBytes(st, 3)})
+				found = append(found, row{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2), columnBytes(st, 3)})
 				return nil
 			}, after, eventType, page)
 		})
 		if err != nil {
 			return fmt.Errorf("indexing stored events of %s: %w", eventType, err)
 		}
-		if len(rows) == 0 {
+		if len(found) == 0 {
 			return nil
 		}
 		type add struct {
@@ -220,18 +225,18 @@ func (s *Store) Reindex(ctx context.Context, eventType string, keys func([]byte)
 			k            [16]byte
 		}
 		var adds []add
-		for _, r := range rows {
+		for _, r := range found {
 			after = r.id
 			clear, err := s.city.Open(r.sealed, seal.Bound('m', r.msg))
 			if err != nil {
 				return fmt.Errorf("indexing stored event %d: %w", r.id, err)
 			}
-			_, body, _, err := unpackMessage(clear)
+			_, body, _, err := rows.UnpackMessage(clear)
 			if err != nil {
 				return fmt.Errorf("indexing stored event %d: %w", r.id, err)
 			}
 			for _, k := range keys(body) {
-				adds = append(adds, add{r.id, r.received, s.waitKey(eventType, k.Shape, k.Key)})
+				adds = append(adds, add{r.id, r.received, rows.WaitKey(s.keys, eventType, k.Shape, k.Key)})
 			}
 		}
 		if len(adds) == 0 {
@@ -259,31 +264,31 @@ func (s *Store) Outbox(ctx context.Context, max int) ([]store.OutboxRow, error) 
 		sealed         []byte
 		subject, wraps []byte
 	}
-	var rows []row
-	now := ms(s.now())
+	var found []row
+	now := rows.MS(s.now())
 	err := s.read(ctx, func(c *sqlite.Conn) error {
 		const columns = "select o.id, o.run, o.topic, o.attempts, o.body, r.subject, r.sealed_key from outbox o left join run r on r.id=o.run "
 		scan := func(st *sqlite.Stmt) error {
 			r := row{sealed: columnBytes(st, 4), subject: columnBytes(st, 5), wraps: columnBytes(st, 6)}
 			r.o.Seq, r.o.Run, r.o.Topic, r.o.Attempts = st.ColumnInt64(0), store.RunID(st.ColumnInt64(1)), st.ColumnText(2), st.ColumnInt(3)
-			rows = append(rows, r)
+			found = append(found, r)
 			return nil
 		}
 		if err := query(c, columns+"where o.attempts=0 order by o.id limit ?", scan, max); err != nil {
 			return err
 		}
-		return query(c, columns+"where o.attempts>0 and o.due<=? order by o.due limit ?", scan, now, max-len(rows))
+		return query(c, columns+"where o.attempts>0 and o.due<=? order by o.due limit ?", scan, now, max-len(found))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the outbox: %w", err)
 	}
-	out := make([]store.OutboxRow, 0, len(rows))
-	for _, r := range rows {
+	out := make([]store.OutboxRow, 0, len(found))
+	for _, r := range found {
 		data, err := s.outboxKey(ctx, r.o.Run, r.subject, r.wraps)
 		if err == nil {
 			var clear []byte
 			if clear, err = data.Open(r.sealed, seal.Bound('o', int64(r.o.Run))); err == nil {
-				r.o.ID, r.o.Body, r.o.Meta, err = unpackMessage(clear)
+				r.o.ID, r.o.Body, r.o.Meta, err = rows.UnpackMessage(clear)
 			}
 		}
 		switch {
@@ -294,7 +299,7 @@ func (s *Store) Outbox(ctx context.Context, max int) ([]store.OutboxRow, error) 
 				return nil, err
 			}
 			continue
-		case errors.Is(err, seal.ErrSeal), errors.Is(err, errPack):
+		case errors.Is(err, seal.ErrSeal), errors.Is(err, rows.ErrPack):
 			s.o.Log.ErrorContext(ctx, "leaving an outbox row that does not open", "run", int64(r.o.Run), "topic", r.o.Topic, "row", r.o.Seq, "error", err)
 			continue
 		default:
@@ -339,7 +344,7 @@ func (s *Store) Published(ctx context.Context, seqs ...int64) error {
 func (s *Store) Postpone(ctx context.Context, seq int64, until time.Time) error {
 	err := s.submit(ctx, func(t *tx) error {
 		t.wake = true
-		return t.exec("update outbox set due=?, attempts=attempts+1 where id=?", ms(until), seq)
+		return t.exec("update outbox set due=?, attempts=attempts+1 where id=?", rows.MS(until), seq)
 	})
 	if err != nil {
 		return fmt.Errorf("postponing outbox row %d: %w", seq, err)
@@ -350,7 +355,7 @@ func (s *Store) Postpone(ctx context.Context, seq int64, until time.Time) error 
 // Fire implements store.Journal.
 func (s *Store) Fire(ctx context.Context, route string, at time.Time) (mine bool, err error) {
 	err = s.submit(ctx, func(t *tx) error {
-		if err := t.exec("insert into fired(route, at) values(?, ?) on conflict do nothing", route, ms(at)); err != nil {
+		if err := t.exec("insert into fired(route, at) values(?, ?) on conflict do nothing", route, rows.MS(at)); err != nil {
 			return err
 		}
 		mine = t.conn.Changes() == 1
@@ -367,7 +372,7 @@ func (s *Store) LastFired(ctx context.Context, route string) (at time.Time, foun
 	err = s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "select max(at) from fired where route=?", func(st *sqlite.Stmt) error {
 			if !st.ColumnIsNull(0) {
-				at, found = fromMS(st.ColumnInt64(0)), true
+				at, found = rows.FromMS(st.ColumnInt64(0)), true
 			}
 			return nil
 		}, route)

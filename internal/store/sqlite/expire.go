@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 )
 
 // Erase implements store.Store: the person's key is destroyed, and with it every
@@ -43,12 +44,12 @@ func (s *Store) Erase(ctx context.Context, subject string) error {
 }
 
 // eraseBlobs walks the runs, for the subject has no index.
-func (s *Store) eraseBlobs(ctx context.Context, token [tokenSize]byte) error {
+func (s *Store) eraseBlobs(ctx context.Context, token [rows.TokenSize]byte) error {
 	var runs []store.RunID
 	err := s.read(ctx, func(c *sqlite.Conn) error {
 		// Only runs that name blobs matter; there are few.
 		return query(c, "select distinct u.run, r.subject from blob_use u join run r on r.id=u.run", func(st *sqlite.Stmt) error {
-			if sub := columnBytes(st, 1); len(sub) == tokenSize && [tokenSize]byte(sub) == token {
+			if sub := columnBytes(st, 1); len(sub) == rows.TokenSize && [rows.TokenSize]byte(sub) == token {
 				runs = append(runs, store.RunID(st.ColumnInt64(0)))
 			}
 			return nil
@@ -116,7 +117,7 @@ func (s *Store) Expire(ctx context.Context, before time.Time, limit int) (int, e
 			if s.owned[id].alive(t.now) {
 				continue
 			}
-			if err := t.deleteRun(id, ms(before)); err != nil {
+			if err := t.deleteRun(id, rows.MS(before)); err != nil {
 				return err
 			}
 			n++
@@ -146,7 +147,7 @@ type deletion struct {
 // expiredRest looks, beside the writer, for what is no run; the deletions look
 // again, for it may have been used meanwhile.
 func (s *Store) expiredRest(ctx context.Context, before time.Time, limit int) (ds []deletion, err error) {
-	now := ms(s.now())
+	now := rows.MS(s.now())
 	err = s.read(ctx, func(c *sqlite.Conn) error {
 		err := query(c, `select o.k from once o left join run r on r.id=o.run where o.until<? and (r.id is null or r.ended is not null) limit ?`,
 			func(st *sqlite.Stmt) error {
@@ -169,17 +170,17 @@ func (s *Store) expiredRest(ctx context.Context, before time.Time, limit int) (d
 		}
 		err = query(c, "select route, max(at) from fired group by route having min(at)<?", func(st *sqlite.Stmt) error {
 			// The last instant of a route says what was missed while nobody was there.
-			ds = append(ds, deletion{"delete from fired where route=? and at<? and at<?", []any{st.ColumnText(0), ms(before), st.ColumnInt64(1)}, 0})
+			ds = append(ds, deletion{"delete from fired where route=? and at<? and at<?", []any{st.ColumnText(0), rows.MS(before), st.ColumnInt64(1)}, 0})
 			return nil
-		}, ms(before))
+		}, rows.MS(before))
 		if err != nil {
 			return err
 		}
 		return query(c, "select digest from blob b where at<? and not exists (select 1 from blob_use u where u.digest=b.digest) limit ?", func(st *sqlite.Stmt) error {
 			ds = append(ds, deletion{"delete from blob where digest=? and at<? and not exists (select 1 from blob_use u where u.digest=blob.digest)",
-				[]any{st.ColumnText(0), ms(before)}, 1})
+				[]any{st.ColumnText(0), rows.MS(before)}, 1})
 			return nil
-		}, ms(before), limit)
+		}, rows.MS(before), limit)
 	})
 	return ds, err
 }
@@ -195,7 +196,7 @@ func (s *Store) expiredRuns(ctx context.Context, before time.Time, limit int) (r
 				order by id limit ?`, func(st *sqlite.Stmt) error {
 				runs = append(runs, store.RunID(st.ColumnInt64(0)))
 				return nil
-			}, from, ms(before), limit)
+			}, from, rows.MS(before), limit)
 		})
 		if err != nil || len(runs) > 0 || from == 0 {
 			break
@@ -246,7 +247,7 @@ func (t *tx) expireLog(limit int) (n int, err error) {
 		}
 	}
 	if err := t.exec("delete from msg where seq in (select seq from msg where seq<? and at<? order by seq limit ?)",
-		low, ms(t.now.Add(-s.o.Keep)), limit); err != nil {
+		low, rows.MS(t.now.Add(-s.o.Keep)), limit); err != nil {
 		return n, err
 	}
 	if gone := t.conn.Changes(); gone > 0 {

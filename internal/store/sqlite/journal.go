@@ -10,11 +10,9 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 	"github.com/dime-bus/dime/internal/store/seal"
 )
-
-// maxQueued is how many runs may wait behind one order key (semantics 5.4).
-const maxQueued = 1000
 
 // owned is what is known of a run that somebody holds, or held when the last
 // life ended. Guarded by Store.mu.
@@ -33,28 +31,6 @@ type owned struct {
 }
 
 func (o *owned) alive(now time.Time) bool { return o != nil && o.until.After(now) }
-
-// States as they stand in the table and in the partial indexes of schema.
-var stateWords = [...]store.State{0: "", 1: store.Queued, 2: store.Running, 3: store.Waiting, 4: store.Undoing,
-	5: store.Parked, 6: store.Done, 7: store.Cancelled, 8: store.Failed}
-
-func stateCode(s store.State) int64 {
-	for i, w := range stateWords {
-		if w == s && i > 0 {
-			return int64(i)
-		}
-	}
-	return 0
-}
-
-func stateWord(n int64) store.State {
-	if n > 0 && n < int64(len(stateWords)) {
-		return stateWords[n]
-	}
-	return ""
-}
-
-func hot(s store.State) bool { return s == store.Running || s == store.Undoing }
 
 // keep changes the map of owners and can take it back.
 func (t *tx) keep(id store.RunID, o *owned) {
@@ -137,20 +113,14 @@ func (s *Store) Accept(ctx context.Context, r store.Run, rs ...store.Record) (st
 }
 
 func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (store.Run, store.Lease, error) {
-	if r.ID <= 0 {
-		return r, store.Lease{}, errors.New("its id was not reserved")
-	}
-	if stateCode(r.State) == 0 {
-		return r, store.Lease{}, fmt.Errorf("%q is no state", r.State)
-	}
-	if r.Priority < 0 || r.Priority > 2 {
-		return r, store.Lease{}, fmt.Errorf("priority %d is not 0, 1 or 2", r.Priority)
+	if err := rows.CheckRun(&r); err != nil {
+		return r, store.Lease{}, err
 	}
 	data, subject, sealed, ps, err := s.runKey(ctx, r.Subjects)
 	if err != nil {
 		return r, store.Lease{}, err
 	}
-	p, err := s.prepare(r.ID, data, &head{r.Head, r.OrderKey, r.Subjects}, rs)
+	p, err := rows.Prepare(s.keys, r.ID, data, &rows.Head{Bytes: r.Head, OrderKey: r.OrderKey, Subjects: r.Subjects}, rs)
 	if err != nil {
 		return r, store.Lease{}, err
 	}
@@ -177,23 +147,23 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 			}
 		}
 		if r.Once != nil {
-			if err := t.claimOnce(once, r.ID, r.Once, ahead > maxQueued); err != nil {
+			if err := t.claimOnce(once, r.ID, r.Once, ahead > rows.MaxQueued); err != nil {
 				return err
 			}
 		}
-		if ahead > maxQueued {
+		if ahead > rows.MaxQueued {
 			return refuse(store.ErrQueueFull)
 		}
 		if ahead > 0 {
 			r.State = store.Queued
 		}
-		r.Started = fromMS(t.nowMS)
+		r.Started = rows.FromMS(t.nowMS)
 		s.epoch++ // never given twice, so it need not be taken back
 		o := &owned{worker: s.o.Worker, epoch: s.epoch, state: r.State, prio: r.Priority, ord: ord, data: data}
-		holds := hot(r.State) && r.Due.IsZero()
+		holds := rows.Hot(r.State) && r.Due.IsZero()
 		var due, ended, place, ordered any
 		if !r.Due.IsZero() && r.State != store.Queued && !r.State.Ended() {
-			due, t.wake = ms(r.Due), true
+			due, t.wake = rows.MS(r.Due), true
 		}
 		if r.State.Ended() {
 			r.Ended, ended = r.Started, t.nowMS
@@ -206,7 +176,7 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 		r.Epoch = o.epoch
 		if err := t.exec(`insert into run(id, version, route, state, reason, prio, epoch, due, ord, place, subject, sealed_key, started, ended)
 			values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			r.ID, r.Version, r.Route, stateCode(r.State), r.Reason, r.Priority, o.epoch, due, ordered, place, subject, sealed, t.nowMS, ended); err != nil {
+			r.ID, r.Version, r.Route, rows.StateCode(r.State), r.Reason, r.Priority, o.epoch, due, ordered, place, subject, sealed, t.nowMS, ended); err != nil {
 			return err
 		}
 		o.state, o.hot = r.State, holds
@@ -222,7 +192,7 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 			if err := t.exec("update run set due=? where id=?", t.nowMS, r.ID); err != nil {
 				return err
 			}
-			r.Due, t.wake = fromMS(t.nowMS), true
+			r.Due, t.wake = rows.FromMS(t.nowMS), true
 		}
 		return t.settle(r.Ack)
 	})
@@ -236,7 +206,7 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 // over, and whose run has ended, is free again (semantics 4.6).
 func (t *tx) claimOnce(k [16]byte, id store.RunID, o *store.Once, full bool) error {
 	insert := func() error {
-		return t.exec("insert into once(k, run, body_hash, until) values(?, ?, ?, ?) on conflict do nothing", k, id, o.BodyHash, ms(o.Until))
+		return t.exec("insert into once(k, run, body_hash, until) values(?, ?, ?, ?) on conflict do nothing", k, id, o.BodyHash, rows.MS(o.Until))
 	}
 	if !full {
 		if err := insert(); err != nil {
@@ -269,7 +239,7 @@ func (t *tx) claimOnce(k [16]byte, id store.RunID, o *store.Once, full bool) err
 	if full {
 		return nil // the caller refuses for the queue
 	}
-	return t.exec("update once set run=?, body_hash=?, until=? where k=?", id, o.BodyHash, ms(o.Until), k)
+	return t.exec("update once set run=?, body_hash=?, until=? where k=?", id, o.BodyHash, rows.MS(o.Until), k)
 }
 
 // Append implements store.Journal.
@@ -281,7 +251,7 @@ func (s *Store) Append(ctx context.Context, l store.Lease, state store.State, re
 }
 
 func (s *Store) append(ctx context.Context, l store.Lease, state store.State, reason string, wake time.Time, rs []store.Record) error {
-	if stateCode(state) == 0 {
+	if rows.StateCode(state) == 0 {
 		return fmt.Errorf("%q is no state", state)
 	}
 	if s.closed.Load() {
@@ -291,7 +261,7 @@ func (s *Store) append(ctx context.Context, l store.Lease, state store.State, re
 	if err != nil {
 		return err
 	}
-	p, err := s.prepare(l.Run, data, nil, rs)
+	p, err := rows.Prepare(s.keys, l.Run, data, nil, rs)
 	if err != nil {
 		return err
 	}
@@ -300,7 +270,7 @@ func (s *Store) append(ctx context.Context, l store.Lease, state store.State, re
 		if o == nil || o.epoch != l.Epoch {
 			return refuse(store.ErrFenced)
 		}
-		if o.seq >= maxCommits {
+		if o.seq >= rows.MaxCommits {
 			return refuse(fmt.Errorf("%w: it has made %d commits", store.ErrTooLarge, o.seq))
 		}
 		if err := t.save(l.Run, o, p); err != nil {
@@ -317,13 +287,13 @@ func (t *tx) turn(id store.RunID, o *owned, state store.State, reason string, wa
 	if o.ord != 0 && was.state.Ended() && !state.Ended() {
 		t.join(o.ord, 1) // a person's act brought it back
 	}
-	if hot(state) && wake.IsZero() {
+	if rows.Hot(state) && wake.IsZero() {
 		if o.hot && state == o.state {
 			return nil // the common commit of a run on its way costs one row
 		}
 		o.state, o.hot = state, true
 		// A nudge that came while it was held (a person's act) must outlive the claim.
-		return t.exec("update run set state=?, reason=?, due=null, ended=null, epoch=? where id=?", stateCode(state), reason, o.epoch, id)
+		return t.exec("update run set state=?, reason=?, due=null, ended=null, epoch=? where id=?", rows.StateCode(state), reason, o.epoch, id)
 	}
 	var due, ended any
 	switch {
@@ -339,13 +309,13 @@ func (t *tx) turn(id store.RunID, o *owned, state store.State, reason string, wa
 	case o.nudged && (state == store.Waiting || state == store.Running):
 		due = t.nowMS
 	case !wake.IsZero():
-		due = ms(wake)
+		due = rows.MS(wake)
 	}
 	if due != nil {
 		t.wake = true
 	}
 	o.state = state
-	if err := t.exec("update run set state=?, reason=?, due=?, ended=?, epoch=? where id=?", stateCode(state), reason, due, ended, o.epoch, id); err != nil {
+	if err := t.exec("update run set state=?, reason=?, due=?, ended=?, epoch=? where id=?", rows.StateCode(state), reason, due, ended, o.epoch, id); err != nil {
 		return err
 	}
 	t.drop(id)
@@ -398,7 +368,7 @@ func (t *tx) next(ord int64) error {
 	var first store.RunID
 	var state store.State
 	err := t.query("select id, state from run where ord=? and ended is null order by place limit 1", func(st *sqlite.Stmt) error {
-		first, state = store.RunID(st.ColumnInt64(0)), stateWord(st.ColumnInt64(1))
+		first, state = store.RunID(st.ColumnInt64(0)), rows.StateWord(st.ColumnInt64(1))
 		return nil
 	}, ord)
 	if err != nil || state != store.Queued {
@@ -418,7 +388,7 @@ func (s *Store) Rearm(ctx context.Context, id store.RunID, worker string, rs ...
 	if err != nil {
 		return fail(err)
 	}
-	p, err := s.prepare(id, data, nil, rs)
+	p, err := rows.Prepare(s.keys, id, data, nil, rs)
 	if err != nil {
 		return fail(err)
 	}
@@ -450,7 +420,7 @@ func (s *Store) Rearm(ctx context.Context, id store.RunID, worker string, rs ...
 		}
 		s.epoch++
 		o.worker, o.epoch, o.state, o.hot = worker, s.epoch, state, state == store.Running
-		if err := t.exec("update run set state=?, reason='', due=null, ended=null, epoch=?, place=? where id=?", stateCode(state), o.epoch, place, id); err != nil {
+		if err := t.exec("update run set state=?, reason='', due=null, ended=null, epoch=?, place=? where id=?", rows.StateCode(state), o.epoch, place, id); err != nil {
 			return err
 		}
 		r.State, r.Reason, r.Epoch, r.Ended, r.Due = state, "", o.epoch, time.Time{}, time.Time{}

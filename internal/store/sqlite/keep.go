@@ -10,6 +10,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 )
 
 // PutVersion implements store.Versions. A known digest keeps its first instant.
@@ -17,17 +18,17 @@ func (s *Store) PutVersion(ctx context.Context, v store.Version) error {
 	if v.Digest == "" || v.Route == "" {
 		return fmt.Errorf("storing a version of %q: it needs a digest and a route", v.Route)
 	}
-	if len(v.Source) > maxClearSource {
+	if len(v.Source) > rows.MaxSource {
 		return fmt.Errorf("storing version %d of %s: %w", v.Label, v.Route, store.ErrTooLarge)
 	}
 	source := s.city.Seal(v.Source, []byte("version "+v.Digest))
 	err := s.submit(ctx, func(t *tx) error {
 		first, last := t.nowMS, t.nowMS
 		if !v.First.IsZero() {
-			first = ms(v.First)
+			first = rows.MS(v.First)
 		}
 		if !v.Last.IsZero() {
-			last = ms(v.Last)
+			last = rows.MS(v.Last)
 		}
 		return t.exec(`insert into version(digest, route, label, source, first, last) values(?, ?, ?, ?, ?, ?)
 			on conflict do update set last=excluded.last`, v.Digest, v.Route, v.Label, source, first, last)
@@ -38,8 +39,6 @@ func (s *Store) PutVersion(ctx context.Context, v store.Version) error {
 	return nil
 }
 
-const maxClearSource = 32 << 20
-
 const versionColumns = "select digest, route, label, source, first, last from version "
 
 func (s *Store) versions(ctx context.Context, where string, arg string) ([]store.Version, error) {
@@ -47,7 +46,7 @@ func (s *Store) versions(ctx context.Context, where string, arg string) ([]store
 	err := s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, versionColumns+where, func(st *sqlite.Stmt) error {
 			out = append(out, store.Version{Digest: st.ColumnText(0), Route: st.ColumnText(1), Label: st.ColumnInt(2),
-				Source: columnBytes(st, 3), First: fromMS(st.ColumnInt64(4)), Last: fromMS(st.ColumnInt64(5))})
+				Source: columnBytes(st, 3), First: rows.FromMS(st.ColumnInt64(4)), Last: rows.FromMS(st.ColumnInt64(5))})
 			return nil
 		}, arg)
 	})
@@ -129,11 +128,11 @@ func (s *Store) DropVersions(ctx context.Context, keep map[string]bool) (n int, 
 // PutBlob implements store.Blobs: "sha256:" and 64 hex digits. Equal bytes are
 // stored once. A blob that no run has named in its records goes with retention.
 func (s *Store) PutBlob(ctx context.Context, b []byte) (string, error) {
-	if len(b) > maxClearSource {
-		return "", fmt.Errorf("storing a blob of %d bytes: %w: at most %d fit", len(b), store.ErrTooLarge, maxClearSource)
+	if len(b) > rows.MaxSource {
+		return "", fmt.Errorf("storing a blob of %d bytes: %w: at most %d fit", len(b), store.ErrTooLarge, rows.MaxSource)
 	}
 	sum := sha256.Sum256(b)
-	digest := blobPrefix + hex.EncodeToString(sum[:])
+	digest := rows.BlobPrefix + hex.EncodeToString(sum[:])
 	sealed := s.city.Seal(b, []byte(digest))
 	err := s.submit(ctx, func(t *tx) error {
 		return t.exec("insert into blob(digest, size, at, bytes) values(?, ?, ?, ?) on conflict do update set at=excluded.at", digest, len(b), t.nowMS, sealed)
@@ -148,7 +147,7 @@ func (s *Store) PutBlob(ctx context.Context, b []byte) (string, error) {
 func (s *Store) GetBlob(ctx context.Context, digest string) ([]byte, error) {
 	var sealed []byte
 	err := store.ErrNoBlob
-	if strings.HasPrefix(digest, blobPrefix) {
+	if strings.HasPrefix(digest, rows.BlobPrefix) {
 		err = s.read(ctx, func(c *sqlite.Conn) error {
 			return query(c, "select bytes from blob where digest=?", func(st *sqlite.Stmt) error { sealed = columnBytes(st, 0); return nil }, digest)
 		})

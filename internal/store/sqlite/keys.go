@@ -3,8 +3,6 @@ package sqlite
 import (
 	"container/list"
 	"context"
-	"encoding/base32"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,13 +10,11 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 	"github.com/dime-bus/dime/internal/store/seal"
 )
 
-const (
-	maxPersons = 10_000
-	tokenSize  = 16
-)
+const maxPersons = 10_000
 
 // errAgain: a person's key changed between sealing and the commit.
 var errAgain = errors.New("a person's key changed meanwhile")
@@ -26,7 +22,7 @@ var errAgain = errors.New("a person's key changed meanwhile")
 // person is an unwrapped key. One that no commit holds yet must not be
 // forgotten, or a second key would be made for the same person.
 type person struct {
-	token   [tokenSize]byte
+	token   [rows.TokenSize]byte
 	key     *seal.Key
 	wrapped []byte // nil once durable; guarded by Store.mu after creation
 	dead    bool   // erased; guarded by Store.mu
@@ -35,15 +31,15 @@ type person struct {
 // persons is a bounded cache, least recently used forgotten.
 type persons struct {
 	mu   sync.Mutex
-	m    map[[tokenSize]byte]*list.Element
+	m    map[[rows.TokenSize]byte]*list.Element
 	list *list.List
 }
 
 func (p *persons) init() {
-	p.m, p.list = make(map[[tokenSize]byte]*list.Element), list.New()
+	p.m, p.list = make(map[[rows.TokenSize]byte]*list.Element), list.New()
 }
 
-func (p *persons) get(t [tokenSize]byte) *person {
+func (p *persons) get(t [rows.TokenSize]byte) *person {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.m[t]
@@ -79,11 +75,13 @@ func (p *persons) drop(x *person) {
 	}
 }
 
-func (s *Store) personToken(subject string) [tokenSize]byte { return s.keys.Token("person", subject) }
+func (s *Store) personToken(subject string) [rows.TokenSize]byte {
+	return s.keys.Token("person", subject)
+}
 
 // person finds or makes a person's key; with make false nil means that there is
 // none (any more).
-func (s *Store) person(ctx context.Context, token [tokenSize]byte, create bool) (*person, error) {
+func (s *Store) person(ctx context.Context, token [rows.TokenSize]byte, create bool) (*person, error) {
 	if p := s.persons.get(token); p != nil {
 		return p, nil
 	}
@@ -146,11 +144,11 @@ func (s *Store) openRunKey(ctx context.Context, subject, sealed []byte) (*seal.K
 		}
 		return k, nil
 	}
-	if len(subject)/tokenSize*seal.WrapSize != len(sealed) || len(subject)%tokenSize != 0 {
-		return nil, fmt.Errorf("opening a run's key: %w", errPack)
+	if len(subject)/rows.TokenSize*seal.WrapSize != len(sealed) || len(subject)%rows.TokenSize != 0 {
+		return nil, fmt.Errorf("opening a run's key: %w", rows.ErrPack)
 	}
-	for i := 0; i*tokenSize < len(subject); i++ {
-		p, err := s.person(ctx, [tokenSize]byte(subject[i*tokenSize:][:tokenSize]), false)
+	for i := 0; i*rows.TokenSize < len(subject); i++ {
+		p, err := s.person(ctx, [rows.TokenSize]byte(subject[i*rows.TokenSize:][:rows.TokenSize]), false)
 		if err != nil {
 			return nil, err
 		}
@@ -191,36 +189,11 @@ func (t *tx) savePersons(ps []*person) error {
 	return nil
 }
 
-// PublicID is the MAC and the number, in base 32: no index is needed to find a
-// run by it, and none can be guessed.
-func (s *Store) PublicID(id store.RunID) string {
-	tag := s.keys.Tag("run", uint64(id))
-	var b [14]byte
-	copy(b[:8], tag[:])
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(id))
-	copy(b[8:], n[2:])
-	return publicEncoding().EncodeToString(b[:])
-}
+// PublicID implements store.Store.
+func (s *Store) PublicID(id store.RunID) string { return rows.PublicID(s.keys, id) }
 
-// ParseID is the opposite of PublicID; store.ErrNoRun for anything else.
-func (s *Store) ParseID(id string) (store.RunID, error) {
-	b, err := publicEncoding().DecodeString(id)
-	if err != nil || len(b) != 14 {
-		return 0, store.ErrNoRun
-	}
-	var n [8]byte
-	copy(n[2:], b[8:])
-	run := store.RunID(binary.BigEndian.Uint64(n[:]))
-	if s.PublicID(run) != id {
-		return 0, store.ErrNoRun
-	}
-	return run, nil
-}
-
-func publicEncoding() *base32.Encoding {
-	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-}
+// ParseID implements store.Store.
+func (s *Store) ParseID(id string) (store.RunID, error) { return rows.ParseID(s.keys, id) }
 
 // Key derives a stable UUID of parts from the store's secret.
 func (s *Store) Key(parts ...string) string { return s.keys.UUID("key", parts...) }

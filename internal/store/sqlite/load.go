@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 	"github.com/dime-bus/dime/internal/store/seal"
 )
 
@@ -42,7 +43,7 @@ func (s *Store) Load(ctx context.Context, id store.RunID) (store.Run, []store.Re
 func (s *Store) load(ctx context.Context, id store.RunID) (r store.Run, rs []store.Record, err error) {
 	type row struct{ names, body []byte }
 	var subject, sealed []byte
-	var rows []row
+	var lines []row
 	err = s.read(ctx, func(c *sqlite.Conn) error {
 		// One transaction: the row and its records are of the same moment.
 		if s.o.Path != Memory {
@@ -62,7 +63,7 @@ func (s *Store) load(ctx context.Context, id store.RunID) (r store.Run, rs []sto
 			return store.ErrNoRun
 		}
 		return query(c, "select names, body from entry where id between ? and ? order by id", func(st *sqlite.Stmt) error {
-			rows = append(rows, row{columnBytes(st, 0), columnBytes(st, 1)})
+			lines = append(lines, row{columnBytes(st, 0), columnBytes(st, 1)})
 			return nil
 		}, int64(id)<<20, int64(id)<<20|(1<<20-1))
 	})
@@ -78,53 +79,25 @@ func (s *Store) load(ctx context.Context, id store.RunID) (r store.Run, rs []sto
 	if keyErr != nil && !errors.Is(keyErr, store.ErrErased) {
 		return r, nil, keyErr
 	}
-	for i, row := range rows {
-		part, err := unpackNames(row.names)
+	large := func(digest string) (b []byte, err error) {
+		err = s.read(ctx, func(c *sqlite.Conn) error {
+			return query(c, "select bytes from blob where digest=?", func(st *sqlite.Stmt) error { b = columnBytes(st, 0); return nil }, digest)
+		})
+		return b, err
+	}
+	for i, row := range lines {
+		part, err := rows.UnpackNames(row.names)
 		if err != nil {
 			return r, nil, fmt.Errorf("reading journal row %d: %w", i, err)
 		}
 		if data != nil {
-			if err := s.openBodies(ctx, &r, data, row.body, part); err != nil {
+			if err := rows.Open(&r, data, row.body, part, large); err != nil {
 				return r, nil, fmt.Errorf("reading journal row %d: %w", i, err)
 			}
 		}
 		rs = append(rs, part...)
 	}
 	return r, rs, keyErr
-}
-
-// openBodies fills a row's records, and r's sealed part from its first row.
-func (s *Store) openBodies(ctx context.Context, r *store.Run, data *seal.Key, sealed []byte, rs []store.Record) error {
-	clear, err := data.Open(sealed, seal.Bound('e', int64(r.ID)))
-	if err != nil {
-		return err
-	}
-	h, digests, err := unpackBodies(clear, rs)
-	if err != nil {
-		return err
-	}
-	if h != nil {
-		r.Head, r.OrderKey, r.Subjects = h.bytes, h.orderKey, h.subjects
-	}
-	for j, d := range digests {
-		if d == "" {
-			continue
-		}
-		var b []byte
-		err := s.read(ctx, func(c *sqlite.Conn) error {
-			return query(c, "select bytes from blob where digest=?", func(st *sqlite.Stmt) error { b = columnBytes(st, 0); return nil }, d)
-		})
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return fmt.Errorf("reading the large value of %q: %w", rs[j].Path, store.ErrNoBlob)
-		}
-		if rs[j].Body, err = data.Open(b, seal.Bound('v', int64(r.ID))); err != nil {
-			return fmt.Errorf("reading the large value of %q: %w", rs[j].Path, err)
-		}
-	}
-	return nil
 }
 
 // Find implements store.Journal. It walks runs from the newest; only the dead
@@ -144,7 +117,7 @@ func (s *Store) Find(ctx context.Context, f store.Filter) ([]store.Run, error) {
 	if len(f.States) > 0 {
 		marks := make([]string, len(f.States))
 		for i, st := range f.States {
-			code := stateCode(st)
+			code := rows.StateCode(st)
 			if code == 0 {
 				return nil, fmt.Errorf("listing runs: %q is no state", st)
 			}
@@ -170,7 +143,7 @@ func (s *Store) Find(ctx context.Context, f store.Filter) ([]store.Run, error) {
 
 // OnceRun implements store.Journal.
 func (s *Store) OnceRun(ctx context.Context, scope, key string) (id store.RunID, bodyHash []byte, found bool, err error) {
-	now := ms(s.now())
+	now := rows.MS(s.now())
 	err = s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `select o.run, o.body_hash from once o left join run r on r.id=o.run
 			where o.k=? and (o.until > ? or (r.id is not null and r.ended is null))`, func(st *sqlite.Stmt) error {

@@ -12,6 +12,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 )
 
 // The embedded bus. A message is one row of msg, whoever gets it. A queue is a
@@ -45,7 +46,7 @@ type queue struct {
 	bytes  int
 	loaded int64 // the log up to here is in ready or behind it
 
-	signal *signal
+	signal *rows.Signal
 	stop   func() // of the alarm for what comes again
 	alarm  time.Time
 }
@@ -133,12 +134,12 @@ func (s *Store) recoverQueues() error {
 	}
 	var qs []*queue
 	err = query(s.conn, "select id, name, topics, first, head, pending from queue", func(st *sqlite.Stmt) error {
-		q := &queue{id: st.ColumnInt64(0), name: st.ColumnText(1), first: st.ColumnInt64(3), head: st.ColumnInt64(4), flight: map[int64]inflight{}, signal: &signal{}}
+		q := &queue{id: st.ColumnInt64(0), name: st.ColumnText(1), first: st.ColumnInt64(3), head: st.ColumnInt64(4), flight: map[int64]inflight{}, signal: &rows.Signal{}}
 		if err := json.Unmarshal([]byte(st.ColumnText(2)), &q.topics); err != nil {
 			return fmt.Errorf("reading the topics of queue %q: %w", q.name, err)
 		}
 		var err error
-		if q.pending, err = unpackSeqs(columnBytes(st, 5)); err != nil {
+		if q.pending, err = rows.UnpackSeqs(columnBytes(st, 5)); err != nil {
 			return fmt.Errorf("reading queue %q: %w", q.name, err)
 		}
 		q.handed, q.loaded = q.head, q.head
@@ -148,7 +149,7 @@ func (s *Store) recoverQueues() error {
 	if err != nil {
 		return err
 	}
-	now := ms(s.now())
+	now := rows.MS(s.now())
 	for _, q := range qs {
 		if err := query(s.conn, "update again set due=?, attempts=attempts+? where queue=? and due=?", nil, now, spent, q.id, inHands); err != nil {
 			return err
@@ -160,7 +161,7 @@ func (s *Store) recoverQueues() error {
 		}
 		if len(q.pending) > 0 {
 			q.pending = nil
-			if err := query(s.conn, "update queue set pending=? where id=?", nil, packSeqs(nil), q.id); err != nil {
+			if err := query(s.conn, "update queue set pending=? where id=?", nil, rows.PackSeqs(nil), q.id); err != nil {
 				return err
 			}
 		}
@@ -190,7 +191,7 @@ func (s *Store) arm(q *queue) {
 	if len(q.again) == 0 {
 		return
 	}
-	due := fromMS(q.again[0].due)
+	due := rows.FromMS(q.again[0].due)
 	if q.stop != nil && !due.Before(q.alarm) {
 		return
 	}
@@ -202,7 +203,7 @@ func (s *Store) arm(q *queue) {
 		s.mu.Lock()
 		q.stop = nil
 		s.mu.Unlock()
-		q.signal.send()
+		q.signal.Send()
 	})
 }
 
@@ -210,7 +211,7 @@ func (s *Store) closeQueues() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range s.queues {
-		q.signal.close()
+		q.signal.Close()
 		if q.stop != nil {
 			q.stop()
 		}
@@ -222,7 +223,7 @@ func (s *Store) closeQueues() {
 func (s *Store) queueNamed(name string) *queue {
 	q := s.queues[name]
 	if q == nil {
-		q = &queue{name: name, flight: map[int64]inflight{}, signal: &signal{}}
+		q = &queue{name: name, flight: map[int64]inflight{}, signal: &rows.Signal{}}
 		s.queues[name] = q
 	}
 	return q
@@ -261,7 +262,7 @@ func (s *Store) Bind(ctx context.Context, name string, topics ...string) error {
 		}
 		if q.id == 0 {
 			q.first, q.head, q.handed, q.loaded = s.seq, s.seq, s.seq, s.seq
-			if err := t.exec("insert into queue(name, topics, first, head, pending) values(?, ?, ?, ?, ?)", name, string(text), q.first, q.head, packSeqs(nil)); err != nil {
+			if err := t.exec("insert into queue(name, topics, first, head, pending) values(?, ?, ?, ?, ?)", name, string(text), q.first, q.head, rows.PackSeqs(nil)); err != nil {
 				return err
 			}
 			q.id = t.conn.LastInsertRowID()
@@ -374,7 +375,7 @@ func (t *tx) saveQueues() error {
 		oldHead, oldPending := q.head, q.pending
 		q.head, q.pending = head, pending
 		t.undo = append(t.undo, func() { q.head, q.pending = oldHead, oldPending })
-		if err := t.exec("update queue set head=?, pending=? where id=?", head, packSeqs(pending), q.id); err != nil {
+		if err := t.exec("update queue set head=?, pending=? where id=?", head, rows.PackSeqs(pending), q.id); err != nil {
 			return err
 		}
 	}
@@ -436,7 +437,7 @@ func (s *Store) Again(ctx context.Context, a store.Ack, due time.Time) error {
 		}
 		attempts := f.attempts + 1
 		if err := t.exec("insert into again(queue, seq, due, attempts) values(?, ?, ?, ?) on conflict do update set due=excluded.due, attempts=excluded.attempts",
-			q.id, a.ID, ms(due), attempts); err != nil {
+			q.id, a.ID, rows.MS(due), attempts); err != nil {
 			return err
 		}
 		if !f.again {
@@ -444,7 +445,7 @@ func (s *Store) Again(ctx context.Context, a store.Ack, due time.Time) error {
 		}
 		delete(q.flight, a.ID)
 		t.undo = append(t.undo, func() { q.flight[a.ID] = f })
-		r := retry{a.ID, ms(due), attempts}
+		r := retry{a.ID, rows.MS(due), attempts}
 		t.after = append(t.after, func() {
 			s.mu.Lock()
 			heap.Push(&q.again, r)

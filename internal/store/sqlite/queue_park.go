@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 )
 
 // ParkMessage implements store.Queues. The body is copied, so that a parked
@@ -44,11 +45,11 @@ func (s *Store) Parked(ctx context.Context, name string) ([]store.Message, error
 		m      store.Message
 		sealed []byte
 	}
-	var rows []row
+	var found []row
 	err := s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `select p.seq, t.name, p.at, p.attempts, p.reason, p.body from parked p join queue q on q.id=p.queue join topic t on t.id=p.topic
 			where q.name=? order by p.seq`, func(st *sqlite.Stmt) error {
-			rows = append(rows, row{store.Message{Seq: st.ColumnInt64(0), Topic: st.ColumnText(1), At: fromMS(st.ColumnInt64(2)),
+			found = append(found, row{store.Message{Seq: st.ColumnInt64(0), Topic: st.ColumnText(1), At: rows.FromMS(st.ColumnInt64(2)),
 				Attempts: st.ColumnInt(3), Reason: st.ColumnText(4)}, columnBytes(st, 5)})
 			return nil
 		}, name)
@@ -56,8 +57,8 @@ func (s *Store) Parked(ctx context.Context, name string) ([]store.Message, error
 	if err != nil {
 		return nil, fmt.Errorf("listing what is parked of %q: %w", name, err)
 	}
-	out := make([]store.Message, 0, len(rows))
-	for _, r := range rows {
+	out := make([]store.Message, 0, len(found))
+	for _, r := range found {
 		m, err := s.openMessage(r.m.Seq, r.sealed)
 		if err != nil {
 			return nil, err
@@ -93,7 +94,7 @@ func (s *Store) Unpark(ctx context.Context, a store.Ack) error {
 			s.mu.Lock()
 			heap.Push(&q.again, r)
 			s.mu.Unlock()
-			q.signal.send()
+			q.signal.Send()
 		})
 		return nil
 	})

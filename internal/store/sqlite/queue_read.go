@@ -11,6 +11,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 	"github.com/dime-bus/dime/internal/store/seal"
 )
 
@@ -25,10 +26,10 @@ func (s *Store) Publish(ctx context.Context, ms_ ...store.Message) error {
 		if m.Topic == "" || m.Topic == "*" {
 			return fmt.Errorf("publishing message %q: %q is no topic", m.ID, m.Topic)
 		}
-		if len(m.Body) > maxValue {
-			return fmt.Errorf("publishing to %s: %w: the body has %d bytes, at most %d fit", m.Topic, store.ErrTooLarge, len(m.Body), maxValue)
+		if len(m.Body) > rows.MaxValue {
+			return fmt.Errorf("publishing to %s: %w: the body has %d bytes, at most %d fit", m.Topic, store.ErrTooLarge, len(m.Body), rows.MaxValue)
 		}
-		sealed[i] = s.city.Seal(packMessage(m.ID, m.Body, m.Meta), seal.Bound('q', 0))
+		sealed[i] = s.city.Seal(rows.PackMessage(m.ID, m.Body, m.Meta), seal.Bound('q', 0))
 	}
 	err := s.submit(ctx, func(t *tx) error {
 		first := s.seq
@@ -49,11 +50,11 @@ func (s *Store) Publish(ctx context.Context, ms_ ...store.Message) error {
 				at = t.now
 			}
 			s.seq++
-			if err := t.exec("insert into msg(seq, topic, at, body) values(?, ?, ?, ?)", s.seq, topic, ms(at), sealed[i]); err != nil {
+			if err := t.exec("insert into msg(seq, topic, at, body) values(?, ?, ?, ?)", s.seq, topic, rows.MS(at), sealed[i]); err != nil {
 				return err
 			}
 			m := ms_[i]
-			m.Seq, m.Attempts, m.At = s.seq, 0, fromMS(ms(at))
+			m.Seq, m.Attempts, m.At = s.seq, 0, rows.FromMS(rows.MS(at))
 			kept = append(kept, m)
 		}
 		if len(kept) > 0 {
@@ -116,7 +117,7 @@ func (s *Store) spread(ms []store.Message) {
 	}
 	s.mu.Unlock()
 	for _, q := range tell {
-		q.signal.send()
+		q.signal.Send()
 	}
 }
 
@@ -184,7 +185,7 @@ func (s *Store) note(ctx context.Context, name string, ms []store.Message, retri
 // pick takes messages out of memory: what came back first, then the log. retried
 // of them, at the front, have a row in again.
 func (s *Store) pick(ctx context.Context, name string, max int) (out []store.Message, retried int, err error) {
-	now := ms(s.now())
+	now := rows.MS(s.now())
 	var old []retry
 	s.mu.Lock()
 	q := s.queues[name]
@@ -329,9 +330,9 @@ func (s *Store) readLog(c *sqlite.Conn, topics []int64, after, last int64, limit
 		seq, topic, at int64
 		body           []byte
 	}
-	var rows []row
+	var found []row
 	scan := func(st *sqlite.Stmt) error {
-		rows = append(rows, row{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2), columnBytes(st, 3)})
+		found = append(found, row{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2), columnBytes(st, 3)})
 		return nil
 	}
 	if topics == nil {
@@ -345,14 +346,14 @@ func (s *Store) readLog(c *sqlite.Conn, topics []int64, after, last int64, limit
 		}
 	}
 	if len(topics) > 1 {
-		sort.Slice(rows, func(i, j int) bool { return rows[i].seq < rows[j].seq })
-		if limit >= 0 && len(rows) > limit {
-			rows = rows[:limit]
+		sort.Slice(found, func(i, j int) bool { return found[i].seq < found[j].seq })
+		if limit >= 0 && len(found) > limit {
+			found = found[:limit]
 		}
 	}
 	names := make(map[int64]string, 4)
-	out := make([]store.Message, 0, len(rows))
-	for _, r := range rows {
+	out := make([]store.Message, 0, len(found))
+	for _, r := range found {
 		m, err := s.openMessage(r.seq, r.body)
 		if err != nil {
 			return nil, err
@@ -363,7 +364,7 @@ func (s *Store) readLog(c *sqlite.Conn, topics []int64, after, last int64, limit
 				return nil, err
 			}
 		}
-		m.At, m.Topic = fromMS(r.at), names[r.topic]
+		m.At, m.Topic = rows.FromMS(r.at), names[r.topic]
 		out = append(out, m)
 	}
 	return out, nil
@@ -375,7 +376,7 @@ func (s *Store) openMessage(seq int64, sealed []byte) (store.Message, error) {
 		return store.Message{}, fmt.Errorf("opening message %d: %w", seq, err)
 	}
 	m := store.Message{Seq: seq}
-	if m.ID, m.Body, m.Meta, err = unpackMessage(clear); err != nil {
+	if m.ID, m.Body, m.Meta, err = rows.UnpackMessage(clear); err != nil {
 		return store.Message{}, fmt.Errorf("opening message %d: %w", seq, err)
 	}
 	return m, nil
@@ -401,7 +402,7 @@ func (s *Store) message(ctx context.Context, seq int64) (m store.Message, err er
 	if m, err = s.openMessage(seq, sealed); err != nil {
 		return m, err
 	}
-	m.At, m.Topic = fromMS(at), topic
+	m.At, m.Topic = rows.FromMS(at), topic
 	return m, nil
 }
 
@@ -435,7 +436,7 @@ func (s *Store) unreceive(ctx context.Context, name string, seqs []int64) error 
 		}
 		delete(q.flight, m.Seq)
 		if f.again {
-			heap.Push(&q.again, retry{m.Seq, ms(s.now()), f.attempts})
+			heap.Push(&q.again, retry{m.Seq, rows.MS(s.now()), f.attempts})
 			s.arm(q)
 		} else {
 			q.returned = append(q.returned, m)
@@ -446,7 +447,7 @@ func (s *Store) unreceive(ctx context.Context, name string, seqs []int64) error 
 	}
 	s.mu.Unlock()
 	if len(back) > 0 {
-		q.signal.send()
+		q.signal.Send()
 	}
 	return nil
 }
@@ -456,7 +457,7 @@ func (s *Store) Ready(name string) <-chan struct{} {
 	s.mu.Lock()
 	q := s.queueNamed(name)
 	s.mu.Unlock()
-	return q.signal.channel()
+	return q.signal.Channel()
 }
 
 // OnReady implements store.Queues.
@@ -464,5 +465,5 @@ func (s *Store) OnReady(name string, f func()) func() {
 	s.mu.Lock()
 	q := s.queueNamed(name)
 	s.mu.Unlock()
-	return q.signal.on(f)
+	return q.signal.On(f)
 }

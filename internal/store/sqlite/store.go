@@ -23,6 +23,7 @@ import (
 
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 	"github.com/dime-bus/dime/internal/store/seal"
 )
 
@@ -94,7 +95,7 @@ type Store struct {
 	sendMu sync.RWMutex // Close waits for senders
 
 	persons persons
-	wake    signal
+	wake    rows.Signal
 
 	mu      sync.Mutex // everything below; taken by the writer for each job
 	owned   map[store.RunID]*owned
@@ -191,7 +192,7 @@ func start(ctx context.Context, o Options, keys *seal.Keys, conn *sqlite.Conn, l
 		o: o, keys: keys, city: keys.City().WithID(), lock: lock, conn: conn,
 		stmts:   make(map[string]*sqlite.Stmt),
 		readers: make(chan *sqlite.Conn, o.Readers),
-		jobs:    make(chan *job, 2*maxBatch),
+		jobs:    make(chan *job, 2*rows.MaxBatch),
 		quit:    make(chan struct{}),
 		ended:   make(chan struct{}),
 		owned:   make(map[store.RunID]*owned),
@@ -301,7 +302,7 @@ func (s *Store) shut(final bool) error {
 	close(s.quit)
 	s.sendMu.Unlock()
 	<-s.ended
-	s.wake.close()
+	s.wake.Close()
 	s.closeQueues()
 	if !final && s.o.Path == Memory {
 		return nil
@@ -323,7 +324,3 @@ func (s *Store) shut(final bool) error {
 }
 
 func (s *Store) now() time.Time { return s.o.Clock.Now() }
-
-func ms(t time.Time) int64 { return t.UnixMilli() }
-
-func fromMS(n int64) time.Time { return time.UnixMilli(n).UTC() }

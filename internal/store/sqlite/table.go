@@ -96,23 +96,23 @@ func (t table) swap(w *tx, key string, rev int64, sealed []byte) error {
 }
 
 func (t table) List(ctx context.Context, prefix, after string, limit int) ([]store.Row, error) {
-	var rows []store.Row
+	var found []store.Row
 	err := t.s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "select k, value from note where owner=? and k>=? and k>? order by k limit ?", func(st *sqlite.Stmt) error {
 			if key := st.ColumnText(0); strings.HasPrefix(key, prefix) {
-				rows = append(rows, store.Row{Key: key, Value: columnBytes(st, 1)})
+				found = append(found, store.Row{Key: key, Value: columnBytes(st, 1)})
 			}
 			return nil
 		}, t.owner, prefix, after, limit)
 	})
-	for i := range rows {
+	for i := range found {
 		if err != nil {
 			break
 		}
-		rows[i].Value, err = t.s.city.Open(rows[i].Value, t.bound(rows[i].Key))
+		found[i].Value, err = t.s.city.Open(found[i].Value, t.bound(found[i].Key))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing %q of the table %s: %w", prefix, t.owner, err)
 	}
-	return rows, nil
+	return found, nil
 }

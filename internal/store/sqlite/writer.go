@@ -11,10 +11,8 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 )
-
-// maxBatch is how many jobs one commit takes (semantics 6.2).
-const maxBatch = 512
 
 // job is one caller's work in a commit. apply says no (fenced, duplicate, no
 // such run) by a *refusal before it has written anything, and is then out of the
@@ -92,7 +90,7 @@ func (s *Store) submitAt(ctx context.Context, run store.RunID, apply func(*tx) e
 
 func (s *Store) write() {
 	defer close(s.ended)
-	batch := make([]*job, 0, maxBatch)
+	batch := make([]*job, 0, rows.MaxBatch)
 	for {
 		select {
 		case j := <-s.jobs:
@@ -115,7 +113,7 @@ func (s *Store) write() {
 // gather takes what is queued. Those just answered are about to ask again: to
 // let them run first costs microseconds and spares an fsync for one job alone.
 func (s *Store) gather(batch []*job) []*job {
-	for yielded := 0; len(batch) < maxBatch; {
+	for yielded := 0; len(batch) < rows.MaxBatch; {
 		select {
 		case j := <-s.jobs:
 			batch = append(batch, j)
@@ -133,7 +131,7 @@ func (s *Store) gather(batch []*job) []*job {
 func (s *Store) commit(batch []*job) {
 	s.connMu.Lock()
 	now := s.now()
-	t := &tx{s: s, conn: s.conn, now: now, nowMS: ms(now)}
+	t := &tx{s: s, conn: s.conn, now: now, nowMS: rows.MS(now)}
 	err := s.attempt(t, batch)
 	if err != nil {
 		s.mu.Lock()
@@ -149,7 +147,7 @@ func (s *Store) commit(batch []*job) {
 			f()
 		}
 		if t.wake {
-			s.wake.send()
+			s.wake.Send()
 		}
 	}
 	for _, j := range batch {

@@ -1,4 +1,4 @@
-package sqlite
+package rows
 
 import (
 	"encoding/binary"
@@ -20,13 +20,14 @@ const (
 	bodyBlob   = 2 // above 64 KiB: the digest of a row of its own
 )
 
-var errPack = errors.New("journal row is damaged")
+// ErrPack says that a row's bytes are not what Pack... made.
+var ErrPack = errors.New("journal row is damaged")
 
-// head is the sealed part of a run's first row that is no record.
-type head struct {
-	bytes    []byte
-	orderKey string
-	subjects []string
+// Head is the sealed part of a run's first row that is no record.
+type Head struct {
+	Bytes    []byte
+	OrderKey string
+	Subjects []string
 }
 
 func putBytes(b, v []byte) []byte {
@@ -39,7 +40,8 @@ func putString(b []byte, v string) []byte {
 	return append(b, v...)
 }
 
-func packNames(rs []store.Record) []byte {
+// PackNames packs what stays readable: kinds, paths, rounds, instants and faults.
+func PackNames(rs []store.Record) []byte {
 	b := make([]byte, 0, 2+48*len(rs))
 	b = append(b, packFormat)
 	b = binary.AppendUvarint(b, uint64(len(rs)))
@@ -65,7 +67,7 @@ type reader struct {
 }
 
 func (r *reader) fail() {
-	r.b, r.err = nil, errPack
+	r.b, r.err = nil, ErrPack
 }
 
 func (r *reader) byte() byte {
@@ -122,10 +124,11 @@ func (r *reader) count() int {
 	return int(n)
 }
 
-func unpackNames(b []byte) ([]store.Record, error) {
+// UnpackNames is the opposite of PackNames.
+func UnpackNames(b []byte) ([]store.Record, error) {
 	r := &reader{b: b}
 	if f := r.byte(); r.err == nil && f != packFormat {
-		return nil, fmt.Errorf("%w: format %d is not known to this binary", errPack, f)
+		return nil, fmt.Errorf("%w: format %d is not known to this binary", ErrPack, f)
 	}
 	n := r.count()
 	rs := make([]store.Record, 0, n)
@@ -146,12 +149,12 @@ func unpackNames(b []byte) ([]store.Record, error) {
 	return rs, nil
 }
 
-// packBodies packs what is sealed; digest[i] != "" stands for a body that has a
+// PackBodies packs what is sealed; digest[i] != "" stands for a body that has a
 // row of its own.
-func packBodies(h *head, rs []store.Record, digest []string) []byte {
+func PackBodies(h *Head, rs []store.Record, digest []string) []byte {
 	size := 8
 	if h != nil {
-		size += len(h.bytes) + len(h.orderKey) + 32*len(h.subjects) + 16
+		size += len(h.Bytes) + len(h.OrderKey) + 32*len(h.Subjects) + 16
 	}
 	for i := range rs {
 		size += 8 + len(rs[i].Body)
@@ -162,10 +165,10 @@ func packBodies(h *head, rs []store.Record, digest []string) []byte {
 		b = append(b, 0)
 	} else {
 		b = append(b, 1)
-		b = putBytes(b, h.bytes)
-		b = putString(b, h.orderKey)
-		b = binary.AppendUvarint(b, uint64(len(h.subjects)))
-		for _, s := range h.subjects {
+		b = putBytes(b, h.Bytes)
+		b = putString(b, h.OrderKey)
+		b = binary.AppendUvarint(b, uint64(len(h.Subjects)))
+		for _, s := range h.Subjects {
 			b = putString(b, s)
 		}
 	}
@@ -182,16 +185,16 @@ func packBodies(h *head, rs []store.Record, digest []string) []byte {
 	return b
 }
 
-// unpackBodies fills the bodies of rs; digests lists what stands elsewhere.
-func unpackBodies(b []byte, rs []store.Record) (h *head, digests []string, err error) {
+// UnpackBodies fills the bodies of rs; digests lists what stands elsewhere.
+func UnpackBodies(b []byte, rs []store.Record) (h *Head, digests []string, err error) {
 	r := &reader{b: b}
 	if f := r.byte(); r.err == nil && f != packFormat {
-		return nil, nil, fmt.Errorf("%w: format %d is not known to this binary", errPack, f)
+		return nil, nil, fmt.Errorf("%w: format %d is not known to this binary", ErrPack, f)
 	}
 	if r.byte() == 1 {
-		h = &head{bytes: r.bytes(), orderKey: r.string()}
+		h = &Head{Bytes: r.bytes(), OrderKey: r.string()}
 		for n := r.count(); n > 0 && r.err == nil; n-- {
-			h.subjects = append(h.subjects, r.string())
+			h.Subjects = append(h.Subjects, r.string())
 		}
 	}
 	digests = make([]string, len(rs))
@@ -210,13 +213,13 @@ func unpackBodies(b []byte, rs []store.Record) (h *head, digests []string, err e
 		}
 	}
 	if len(r.b) != 0 {
-		return nil, nil, errPack
+		return nil, nil, ErrPack
 	}
 	return h, digests, r.err
 }
 
-// packMessage packs an outbox row's or a bus message's sealed part.
-func packMessage(id string, body []byte, meta map[string]string) []byte {
+// PackMessage packs an outbox row's or a bus message's sealed part.
+func PackMessage(id string, body []byte, meta map[string]string) []byte {
 	b := make([]byte, 0, 24+len(id)+len(body)+48*len(meta))
 	b = append(b, packFormat)
 	b = putString(b, id)
@@ -227,10 +230,11 @@ func packMessage(id string, body []byte, meta map[string]string) []byte {
 	return putBytes(b, body)
 }
 
-func unpackMessage(b []byte) (id string, body []byte, meta map[string]string, err error) {
+// UnpackMessage is the opposite of PackMessage.
+func UnpackMessage(b []byte) (id string, body []byte, meta map[string]string, err error) {
 	r := &reader{b: b}
 	if f := r.byte(); r.err == nil && f != packFormat {
-		return "", nil, nil, fmt.Errorf("%w: format %d is not known to this binary", errPack, f)
+		return "", nil, nil, fmt.Errorf("%w: format %d is not known to this binary", ErrPack, f)
 	}
 	id = r.string()
 	n := r.count()
@@ -248,8 +252,8 @@ func unpackMessage(b []byte) (id string, body []byte, meta map[string]string, er
 	return id, body, meta, r.err
 }
 
-// packSeqs packs an ascending list as differences.
-func packSeqs(seqs []int64) []byte {
+// PackSeqs packs an ascending list as differences.
+func PackSeqs(seqs []int64) []byte {
 	b := make([]byte, 0, 1+2*len(seqs))
 	b = binary.AppendUvarint(b, uint64(len(seqs)))
 	last := int64(0)
@@ -260,7 +264,8 @@ func packSeqs(seqs []int64) []byte {
 	return b
 }
 
-func unpackSeqs(b []byte) ([]int64, error) {
+// UnpackSeqs is the opposite of PackSeqs.
+func UnpackSeqs(b []byte) ([]int64, error) {
 	r := &reader{b: b}
 	n := r.count()
 	seqs := make([]int64, 0, n)
