@@ -55,7 +55,11 @@ func (c *Connector) consult(ctx context.Context, code, run string, criteria map[
 }
 
 func (c *Connector) send(ctx context.Context, code, run string, number int64, criteria map[string]any) (*httpclient.Response, error) {
-	v, err := c.voucherFor(ctx, code)
+	key, err := c.signer(ctx)
+	if err != nil {
+		return nil, signerless(err)
+	}
+	v, err := c.voucherFor(ctx, code, key)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +70,7 @@ func (c *Connector) send(ctx context.Context, code, run string, number int64, cr
 		"idOperazioneClient": strconv.FormatInt(number, 10),
 		"criteriRicerca":     criteria,
 		"datiRichiesta": map[string]any{
-			"dataRiferimentoRichiesta": c.clock.Now().In(c.zone).Format(time.DateOnly), "motivoRichiesta": run, "casoUso": code,
+			"dataRiferimentoRichiesta": c.clock.Now().Add(-behind).In(c.zone).Format(time.DateOnly), "motivoRichiesta": run, "casoUso": code,
 		},
 	})
 	if err != nil {
@@ -76,10 +80,6 @@ func (c *Connector) send(ctx context.Context, code, run string, number int64, cr
 	const kind = "application/json"
 	sum := sha256.Sum256(body)
 	digest := "SHA-256=" + base64.StdEncoding.EncodeToString(sum[:])
-	key, err := c.signer(ctx)
-	if err != nil {
-		return nil, unavailable("the signing key can't be had", err)
-	}
 	now := c.clock.Now().Add(-behind)
 	// ModI, INTEGRITY_REST_02.
 	signature, err := jose.Sign(key.key, jose.Header{Type: "JWT", KID: key.kid}, map[string]any{

@@ -52,12 +52,12 @@ func New(src connectors.Spec) (*Connector, []yamldoc.Problem) {
 	settings, ps := connectors.ReadSettings(src.Node, Field)
 	cfg, cps := readConfig(src.Node.Get(Field))
 	ps = append(ps, cps...)
-	c := &Connector{cfg: cfg, settings: settings, client: src.Client, host: src.Host, clock: src.Host.Clock, zone: rome(), numbers: src.Host.Numbers}
+	c := &Connector{cfg: cfg, settings: settings, client: src.Client, host: src.Host, clock: src.Host.Clock, zone: rome(), numbers: turns{src.Host.Numbers}}
 	if c.clock == nil {
 		c.clock = clock.Real{}
 	}
-	if c.numbers == nil {
-		c.numbers = &counter{last: map[string]int64{}, turn: map[string]*sync.Mutex{}}
+	if src.Host.Numbers == nil {
+		c.numbers = turns{&counter{last: map[string]int64{}, turn: map[string]*sync.Mutex{}}}
 	}
 	if src.Host.Table != nil {
 		c.table = src.Host.Table(src.Name)
@@ -119,6 +119,34 @@ func uuid() string {
 
 func unavailable(detail string, err error) *fault.Error {
 	return &fault.Error{Kind: fault.Unavailable, Detail: detail, Err: err}
+}
+
+// gone is what a call ends with whose caller left before anything was sent.
+func gone(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return unavailable("the caller was gone before anything was asked", err)
+	}
+	return nil
+}
+
+// turns are Numbers whose failures are faults: what keeps a request from its turn
+// sent nothing.
+type turns struct{ of connectors.Numbers }
+
+// Next implements connectors.Numbers.
+func (t turns) Next(ctx context.Context, series string, floor int64, f func(context.Context, int64) error) error {
+	began := false
+	err := t.of.Next(ctx, series, floor, func(ctx context.Context, n int64) error {
+		if err := gone(ctx); err != nil {
+			return err
+		}
+		began = true
+		return f(ctx, n)
+	})
+	if err == nil || began {
+		return err
+	}
+	return unavailable("no number of the series can be had", err)
 }
 
 // counter is Numbers without a host: in tests.

@@ -80,7 +80,14 @@ func readKey(resolve func() (string, error)) (*rsa.PrivateKey, error) {
 	return k, nil
 }
 
-// station is the certificate that signs SOAP messages now.
+// signerless is what a call ends with that can't be signed.
+func signerless(err error) error {
+	return unavailable("the signing key can't be had", err)
+}
+
+// station is the certificate that signs SOAP messages now: the first pair that can
+// be read, belongs together and is valid today, so that a pair may be laid down one
+// file after the other, and a certificate may run out while the next one is there.
 func (c *Connector) station(ctx context.Context) (station, error) {
 	if c.city {
 		k, err := c.cityKey(ctx)
@@ -91,21 +98,39 @@ func (c *Connector) station(ctx context.Context) (station, error) {
 		return station{k.key, der}, err
 	}
 	errs := []error{errors.New("no station certificate is configured: name `certificates`")}
-	for _, p := range c.cfg.Certificates {
-		key, err := readKey(p.Key.Resolve)
+	for i, p := range c.cfg.Certificates {
+		s, err := readStation(p, c.clock.Now())
 		if err == nil {
-			var text string
-			if text, err = p.Certificate.Resolve(); err == nil {
-				block, _ := pem.Decode([]byte(text))
-				if block != nil && block.Type == "CERTIFICATE" {
-					return station{key, block.Bytes}, nil
-				}
-				err = errors.New("the certificate is not in PEM")
-			}
+			return s, nil
 		}
-		errs = append(errs, err)
+		errs = append(errs, fmt.Errorf("certificate %d: %w", i+1, err))
 	}
 	return station{}, errors.Join(errs...)
+}
+
+func readStation(p Certificate, now time.Time) (station, error) {
+	key, err := readKey(p.Key.Resolve)
+	if err != nil {
+		return station{}, err
+	}
+	text, err := p.Certificate.Resolve()
+	if err != nil {
+		return station{}, err
+	}
+	block, _ := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" {
+		return station{}, errors.New("the certificate is not in PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	switch {
+	case err != nil:
+		return station{}, errors.New("the certificate can't be read")
+	case !key.PublicKey.Equal(cert.PublicKey):
+		return station{}, errors.New("the certificate is not the key's")
+	case now.Before(cert.NotBefore) || now.After(cert.NotAfter):
+		return station{}, errors.New("the certificate is not valid today")
+	}
+	return station{key, block.Bytes}, nil
 }
 
 const keyRow, certificateRow = "city/key", "city/certificate"
@@ -183,10 +208,14 @@ func (c *Connector) cityCertificate(ctx context.Context, key *rsa.PrivateKey) (d
 
 // forget lets the next call register again: the city may have lost its memory.
 func (c *Connector) forget() {
-	c.keys.mu.Lock()
-	c.keys.registered = false
-	c.keys.mu.Unlock()
+	c.unregister()
 	c.vouchers.drop()
+}
+
+func (c *Connector) unregister() {
+	c.keys.mu.Lock()
+	defer c.keys.mu.Unlock()
+	c.keys.registered = false
 }
 
 func (c *Connector) register(ctx context.Context, path, kind string, body []byte) error {

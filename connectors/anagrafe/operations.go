@@ -15,8 +15,9 @@ import (
 
 const (
 	draftBasis = "the archive of documents, internal/document: one key prepares one draft, and the draft of a key is found by it"
-	issueBasis = "service 6001, tipoDatoTestataRichiesta and tipoRichiesta: a certificate is asked for under protocolloComune, made of the draft, and found by it; " +
-		"the archive of documents issues a draft once"
+	issueBasis = "tipoDato.xsd, tipoDatoTestataRichiesta: an idOperazioneComune that ANPR has brings back its earlier answer, and one that it has not and that is " +
+		"lower than the last is refused; the number is kept with the draft before it leaves. tipoRichiesta 2 under the draft's protocolloComune finds the certificate (assumed). " +
+		"The archive of documents issues a draft once"
 )
 
 func (c *Connector) describe() error {
@@ -26,7 +27,13 @@ func (c *Connector) describe() error {
 	}
 	unknown := connectors.Fault{Name: "not_found", Kind: fault.NotFound, Summary: "The register knows nobody of this codice fiscale."}
 	add := func(o *connectors.Operation, summary, in string, effect connectors.Effect, do func(context.Context, connectors.Call) (any, error), faults ...connectors.Fault) *connectors.Operation {
-		o.Summary, o.Effect, o.Do, o.Faults, o.Policy = summary, effect, do, faults, c.desc.Policy
+		o.Summary, o.Effect, o.Faults, o.Policy = summary, effect, faults, c.desc.Policy
+		o.Do = func(ctx context.Context, call connectors.Call) (any, error) {
+			if err := gone(ctx); err != nil {
+				return nil, err
+			}
+			return do(ctx, call)
+		}
 		if in != "" {
 			o.In = c.compile(o.Name+".in", in, &failed)
 		}
@@ -35,7 +42,7 @@ func (c *Connector) describe() error {
 	}
 	add(shape("person", personOut), "Tells who a person is, and of which civil status (C015).", taxCodeIn, connectors.Safe, c.person, unknown)
 	add(shape("residence", residenceOut), "Tells where a person is resident (C020).", taxCodeIn, connectors.Safe, c.residence, unknown)
-	add(shape("family", familyOut), "Tells with whom a person lives on one family sheet (C021, and C020 for the address).", taxCodeIn, connectors.Safe, c.family, unknown)
+	add(shape("family", familyOut), "Tells with whom a person lives on one family sheet (C020 for the address, and C021, which is asked for residents only).", taxCodeIn, connectors.Safe, c.family, unknown)
 	o := add(shape("prepare_certificate", draftOut), "Lays a certificate out: its bytes, and so its digest, exist before anybody pays for it.", prepareIn, connectors.Writes, c.prepare)
 	o.Keyed, o.FoundBy, o.Basis = true, "draft", draftBasis
 	gone := connectors.Fault{Name: "no_draft", Kind: fault.NotFound, Summary: "There is no such draft, or it has expired."}
@@ -47,8 +54,8 @@ func (c *Connector) describe() error {
 		connectors.Fault{Name: "stamp_unwanted", Kind: fault.Rejected, Summary: "The document is exempt from stamp duty and says so."},
 		connectors.Fault{Name: "refused", Kind: fault.Rejected, Summary: "ANPR does not issue this certificate."})
 	o.Keyed, o.FoundBy, o.Basis = true, "certificate", issueBasis
-	add(shape("certificate", certificateOut), "Finds the certificate that a call of this key issued.", "", connectors.Safe, c.certificate,
-		connectors.Fault{Name: "no_certificate", Kind: fault.NotFound, Summary: "No call of this key issued a certificate."}).In = o.In
+	add(shape("certificate", certificateOut), "Finds the certificate of a draft. What ANPR has issued and the archive has not is finished first: it has happened.", "", connectors.Safe, c.certificate,
+		connectors.Fault{Name: "no_certificate", Kind: fault.NotFound, Summary: "ANPR issued no certificate of this draft, and no request of ours can make it do so any more."}).In = o.In
 	return failed
 }
 
@@ -218,6 +225,8 @@ func title(s string) string {
 // prepared is what issue_certificate must know of a draft.
 type prepared struct {
 	Kind, Holder, Surname, Given, Exemption string
+	SHA256                                  string // of the draft, in hexadecimal digits
+	Until                                   time.Time
 }
 
 func draftRow(id string) string { return "draft/" + id }
@@ -238,7 +247,7 @@ func (c *Connector) prepare(ctx context.Context, call connectors.Call) (any, err
 	if err != nil {
 		return nil, err
 	}
-	row, err := json.Marshal(prepared{kind, holder, str(data, "surname"), str(data, "given_name"), exemption})
+	row, err := json.Marshal(prepared{kind, holder, str(data, "surname"), str(data, "given_name"), exemption, hex.EncodeToString(d.SHA256[:]), d.Until})
 	if err == nil {
 		err = c.table.Update(ctx, draftRow(d.ID), func([]byte) ([]byte, error) { return row, nil })
 	}
@@ -258,68 +267,31 @@ func (c *Connector) draft(ctx context.Context, call connectors.Call) (any, error
 	}
 	d, err := c.host.Documents.Prepared(ctx, call.Key)
 	if err != nil {
+		if f := *fault.From(err); f.Kind == fault.NotFound {
+			f.Name = "no_draft"
+			return nil, &f
+		}
 		return nil, err
 	}
 	// What is noted behind the draft may be missing after a crash: then it has not
 	// quite happened, and the repetition notes it.
-	if _, found, err := c.table.Get(ctx, draftRow(d.ID)); err != nil {
-		return nil, unavailable("the draft can't be read", err)
-	} else if !found {
-		return nil, fault.New(fault.NotFound, "the draft was not prepared to its end")
+	if _, err := c.prepared(ctx, d.ID); err != nil {
+		return nil, err
 	}
 	return draftResult(d), nil
 }
 
-func (c *Connector) issue(ctx context.Context, call connectors.Call) (any, error) {
-	if c.host.Documents == nil {
-		return nil, unavailable("this process has no archive of documents", nil)
+// prepared reads what was noted of a draft.
+func (c *Connector) prepared(ctx context.Context, draft string) (p prepared, err error) {
+	row, found, err := c.table.Get(ctx, draftRow(draft))
+	if err == nil && found {
+		err = json.Unmarshal(row, &p)
 	}
-	id, _ := call.Args["draft"].(string)
-	row, found, err := c.table.Get(ctx, draftRow(id))
-	if err != nil {
-		return nil, unavailable("the draft can't be read", err)
+	switch {
+	case err != nil:
+		return p, unavailable("the draft can't be read", err)
+	case !found:
+		return p, &fault.Error{Kind: fault.NotFound, Name: "no_draft", Detail: "there is no such draft, or it has expired"}
 	}
-	var p prepared
-	if !found || json.Unmarshal(row, &p) != nil {
-		return nil, &fault.Error{Kind: fault.NotFound, Name: "no_draft", Detail: "there is no such draft, or it has expired"}
-	}
-	text, _ := call.Args["stamp"].(string)
-	stamp, err := readStamp(text)
-	if err != nil {
-		return nil, &fault.Error{Kind: fault.Rejected, Name: "stamp_mismatch", Detail: "the stamp can't be read", Err: err}
-	}
-	if err := c.certify(ctx, call, id, p); err != nil {
-		return nil, err
-	}
-	d, err := c.host.Documents.Issue(ctx, call.Key, id, stamp)
-	if err != nil {
-		return nil, after(err)
-	}
-	return issuedResult(d), nil
-}
-
-// after is a failure behind ANPR's yes: nothing may take the certificate for one
-// that was never asked for. A refusal by the archive stays one.
-func after(err error) error {
-	f := *fault.From(err)
-	if f.Kind.Row().Transient {
-		return &fault.Error{Kind: fault.Unknown, Sent: true, Detail: "ANPR issued the certificate; the document is not sealed yet", Err: err}
-	}
-	f.Sent = true
-	return &f
-}
-
-func issuedResult(d document.Issued) map[string]any {
-	return map[string]any{"protocol": d.Protocol, "url": d.URL, "verify_url": d.VerifyURL, "code": d.Code, "issued_at": d.At.UTC().Format(time.RFC3339)}
-}
-
-func (c *Connector) certificate(ctx context.Context, call connectors.Call) (any, error) {
-	if c.host.Documents == nil {
-		return nil, unavailable("this process has no archive of documents", nil)
-	}
-	d, err := c.host.Documents.IssuedBy(ctx, call.Key)
-	if err != nil {
-		return nil, err
-	}
-	return issuedResult(d), nil
+	return p, nil
 }

@@ -31,6 +31,7 @@ const (
 // voucher is an access token of PDND for one e-service, with the evidence whose
 // digest stands in it (AUDIT_REST_02) and the key to which it is bound (RFC 9449).
 type voucher struct {
+	kid      string // of the key that signed the evidence
 	token    string
 	evidence string
 	proof    *ecdsa.PrivateKey
@@ -49,17 +50,29 @@ func (v *vouchers) drop() {
 }
 
 // voucherFor gives a voucher that lives a while yet, asking PDND for a new one
-// where there is none. One request at once asks.
-func (c *Connector) voucherFor(ctx context.Context, code string) (voucher, error) {
+// where there is none. One that was asked for with another key than the one that
+// signs now is left to the calls that have it: that key may be taken back soon. A
+// series of numbers lets one call at once ask for an e-service's.
+func (c *Connector) voucherFor(ctx context.Context, code string, key signing) (voucher, error) {
 	c.vouchers.mu.Lock()
-	defer c.vouchers.mu.Unlock()
-	if v, ok := c.vouchers.by[code]; ok && c.clock.Now().Add(early).Before(v.until) {
+	v, ok := c.vouchers.by[code]
+	c.vouchers.mu.Unlock()
+	if ok && v.kid == key.kid && c.clock.Now().Add(early).Before(v.until) {
 		return v, nil
 	}
-	v, err := c.ask(ctx, code)
+	v, err := c.ask(ctx, code, key)
+	if err != nil && c.city && fault.From(err).Kind == fault.Denied {
+		// The city may have begun anew and know our key no more.
+		c.unregister()
+		if key, err = c.signer(ctx); err == nil {
+			v, err = c.ask(ctx, code, key)
+		}
+	}
 	if err != nil {
 		return voucher{}, err
 	}
+	c.vouchers.mu.Lock()
+	defer c.vouchers.mu.Unlock()
 	if c.vouchers.by == nil {
 		c.vouchers.by = map[string]voucher{}
 	}
@@ -70,13 +83,9 @@ func (c *Connector) voucherFor(ctx context.Context, code string) (voucher, error
 // ask gets a DPoP voucher with tracking data: the evidence is made first, for the
 // assertion names its SHA-256 in hexadecimal (PDND manual, "voucher con
 // informazioni aggiuntive"; ModI, AUDIT_REST_02).
-func (c *Connector) ask(ctx context.Context, code string) (voucher, error) {
-	key, err := c.signer(ctx)
-	if err != nil {
-		return voucher{}, unavailable("the signing key can't be had", err)
-	}
+func (c *Connector) ask(ctx context.Context, code string, key signing) (v voucher, err error) {
 	now := c.clock.Now().Add(-behind)
-	v := voucher{}
+	v.kid = key.kid
 	if v.evidence, err = jose.Sign(key.key, jose.Header{Type: "JWT", KID: key.kid}, map[string]any{
 		"iss": c.cfg.ClientID, "aud": c.audience(code), "jti": uuid(), "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(evidenceLife).Unix(),
 		"userID": c.cfg.User, "userLocation": c.cfg.Location, "LoA": c.cfg.LoA, "purposeId": c.cfg.Purposes[code],

@@ -10,13 +10,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	stdxml "encoding/xml"
 
-	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/xml"
@@ -30,21 +29,13 @@ const (
 	envelopeSpace = "http://schemas.xmlsoap.org/soap/envelope/"
 	securitySpace = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
 	utilitySpace  = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd"
-	serviceSpace  = "http://sogei.it/ANPR/6001certificazione"
 	tokenProfile  = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-x509-token-profile-1.0#X509v3"
 	base64Binary  = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-soap-message-security-1.0#Base64Binary"
 	exclusiveC14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 	rsaSHA256     = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
 	sha256Digest  = "http://www.w3.org/2001/04/xmlenc#sha256"
 	messageLife   = 4 * time.Minute
-	stampCents    = "1600"
 )
-
-// certificateKind is tipoCertificato of the register's table of certificates; the
-// numbers are assumed.
-func certificateKind(kind string) string {
-	return map[string]string{"residence": "5", "civil-status": "7", "family": "8"}[kind]
-}
 
 func tag(name, text string) string {
 	var b strings.Builder
@@ -52,86 +43,46 @@ func tag(name, text string) string {
 	return "<" + name + ">" + b.String() + "</" + name + ">"
 }
 
-// certify has ANPR issue the certificate of a draft, once: it is asked for under a
-// protocolloComune made of the draft, and looked for under it first.
-func (c *Connector) certify(ctx context.Context, call connectors.Call, draft string, p prepared) error {
-	protocol := protocolOf(draft)
-	if number, err := c.ask6001(ctx, call, protocol, p, true); err != nil || number != "" {
-		return err
+// post signs a request and sends it; one without a key asks only.
+func (c *Connector) post(ctx context.Context, to *url.URL, request, key string) (*httpclient.Response, error) {
+	return c.transmit(ctx, to, request, key, key == "")
+}
+
+// transmit signs a request and sends it; safe says that it can change nothing.
+func (c *Connector) transmit(ctx context.Context, to *url.URL, request, key string, safe bool) (*httpclient.Response, error) {
+	s, err := c.station(ctx)
+	if err != nil {
+		return nil, unavailable("the station's certificate can't be had", err)
 	}
-	number, err := c.ask6001(ctx, call, protocol, p, false)
-	if err == nil && number == "" {
-		return broken(nil, "ANPR issued a certificate and gave it no number")
+	message, err := sign(s, request, c.clock.Now().Add(-behind))
+	if err != nil {
+		return nil, unavailable("the message can't be signed", err)
 	}
-	return err
+	h := http.Header{"Content-Type": {"text/xml; charset=utf-8"}, "Soapaction": {`""`}, "Accept": {"text/xml"}}
+	if key != "" {
+		h["X-Request-Id"] = []string{key}
+	}
+	return c.client.Do(ctx, httpclient.Request{Method: http.MethodPost, URL: to, Safe: safe, Header: h, Body: []byte(message)})
 }
 
-// protocolOf is at most twenty letters and digits, always the same for a draft.
-func protocolOf(draft string) string {
-	sum := sha256.Sum256([]byte("protocolloComune\x00" + draft))
-	return fmt.Sprintf("%X", sum[:10])
-}
-
-// ask6001 sends emissioneCertificato: look asks for what was issued under the
-// protocol, without issuing anything. It returns numeroProtocolloANPR, "" for none.
-func (c *Connector) ask6001(ctx context.Context, call connectors.Call, protocol string, p prepared, look bool) (number string, err error) {
-	err = c.numbers.Next(ctx, c.desc.Name+"-6001-"+c.cfg.Municipality, c.clock.Now().UnixMilli(), func(ctx context.Context, n int64) error {
-		s, err := c.station(ctx)
-		if err != nil {
-			return unavailable("the station's certificate can't be had", err)
-		}
-		body := c.request6001(n, protocol, p, look)
-		message, err := sign(s, body, c.clock.Now().Add(-behind))
-		if err != nil {
-			return unavailable("the message can't be signed", err)
-		}
-		to, err := c.soapURL()
-		if err != nil {
-			return unavailable("`soap_url` is no address", err)
-		}
-		h := http.Header{"Content-Type": {"text/xml; charset=utf-8"}, "Soapaction": {`""`}, "Accept": {"text/xml"}}
-		if !look {
-			h["X-Request-Id"] = []string{call.Key}
-		}
-		resp, err := c.client.Do(ctx, httpclient.Request{Method: http.MethodPost, URL: to, Safe: look, Header: h, Body: []byte(message)})
-		if err != nil {
-			return err
-		}
-		number, err = c.read6001(resp, look)
-		return err
-	})
-	return number, err
-}
-
-func (c *Connector) soapURL() (*url.URL, error) {
+// soapURL is a service's address: below the city's, or the configured one.
+func (c *Connector) soapURL(inCity, configured string) (*url.URL, error) {
 	if c.city {
-		return c.at("/soap/6001"), nil
+		return c.at(inCity), nil
 	}
-	u, err := url.Parse(c.cfg.SoapURL)
+	u, err := url.Parse(configured)
 	if err == nil && u.Host == "" {
 		err = fmt.Errorf("it has no host")
 	}
 	return u, err
 }
 
-// request6001 is Richiesta6001 (6001certificazione.xsd), in its canonical form.
-func (c *Connector) request6001(n int64, protocol string, p prepared, look bool) string {
-	kind, stamp, virtual, exempt, why := "1", stampCents, tag("bolloVirtuale", "1"), "", ""
-	if look {
-		kind = "2"
+// shipment is tipoInvio: TEST or PROD, and ANPR refuses what is not of its kind.
+func (c *Connector) shipment() string {
+	if c.city {
+		return "TEST"
 	}
-	if p.Exemption != "" {
-		stamp, virtual, exempt, why = "0", "", tag("esenzioneBollo", "99"), tag("descrizioneEsenzioneBollo", "D.P.R. 642/1972, tab. B: "+p.Exemption)
-	}
-	return `<c:Richiesta6001 xmlns:c="` + serviceSpace + `"><testataRichiesta>` + tag("idOperazioneComune", strconv.FormatInt(n, 10)) +
-		tag("codMittente", c.cfg.Municipality) + tag("codDestinatario", "999999") + tag("operazioneRichiesta", "6001") +
-		tag("dataOraRichiesta", c.clock.Now().UTC().Format("2006-01-02T15:04:05Z")) + tag("tipoOperazione", "C") + tag("protocolloComune", protocol) +
-		tag("tipoInvio", "TEST") + tag("nomeApplicativo", "Dime") + "</testataRichiesta>" +
-		"<listaTipiCertificati>" + tag("tipoCertificato", certificateKind(p.Kind)) + "</listaTipiCertificati>" +
-		"<soggettoIntestatario><generalita><codiceFiscale>" + tag("codFiscale", p.Holder) + "</codiceFiscale>" + tag("cognome", strings.ToUpper(p.Surname)) + tag("nome", strings.ToUpper(p.Given)) +
-		"</generalita></soggettoIntestatario>" +
-		"<datiControllo>" + tag("cognomeUffAnagrafe", c.cfg.Officer.Surname) + tag("nomeUffAnagrafe", c.cfg.Officer.Name) + tag("tipoRichiedente", "2") + tag("tipoRichiesta", kind) +
-		tag("paEstera", "0") + tag("emissione", "1") + tag("bollo", stamp) + virtual + tag("diritti", "0") + exempt + why + "</datiControllo></c:Richiesta6001>"
+	return "PROD"
 }
 
 // sign puts a request into an envelope whose Timestamp and Body are signed.
@@ -161,53 +112,69 @@ func sign(s station, request string, now time.Time) (string, error) {
 	return `<?xml version="1.0" encoding="UTF-8"?>` + "\n" + `<soapenv:Envelope xmlns:soapenv="` + envelopeSpace + `"><soapenv:Header>` + security + "</soapenv:Header>" + body + "</soapenv:Envelope>", nil
 }
 
-// read6001 reads Risposta6001: the certificate's number, or why there is none.
-func (c *Connector) read6001(resp *httpclient.Response, look bool) (string, error) {
-	sent := !look
-	if resp.Status != http.StatusOK {
-		if f := httpclient.FaultOf(resp.Status, look, resp.Header); f != nil && (f.Kind.Row().Transient || f.Kind == fault.Unknown) {
-			return "", f
+// soapRefusal reads an answer that is no 200: nil where it is one. A SOAP fault of
+// the security (wsse, wsu) is about who we are; Client and VersionMismatch are about
+// what we sent (SOAP 1.1, 4.4.1). Both were refused, whatever the status: SOAP 1.1,
+// 6.2 has them with 500.
+func soapRefusal(service string, resp *httpclient.Response, safe bool) *fault.Error {
+	if resp.Status == http.StatusOK {
+		return nil
+	}
+	space, code := soapFault(resp.Body)
+	no := func(k fault.Kind) *fault.Error {
+		detail := fmt.Sprintf("service %s refused the message with %d", service, resp.Status)
+		if code != "" {
+			detail += " " + code
 		}
-		return "", &fault.Error{Kind: fault.Denied, Sent: true, Detail: fmt.Sprintf("service 6001 refused the message with %d", resp.Status)}
+		return &fault.Error{Kind: k, Sent: true, Detail: detail}
 	}
-	root, err := xml.Parse(resp.Body)
-	if err != nil {
-		return "", broken(resp.Body, "service 6001 answered no XML that can be read")
+	switch {
+	case space == securitySpace || space == utilitySpace:
+		return no(fault.Denied)
+	case space == envelopeSpace && (code == "Client" || code == "VersionMismatch" || code == "MustUnderstand"):
+		return no(fault.Invalid)
 	}
-	var answer *xml.Element
-	if root.Name == (xml.Name{Space: envelopeSpace, Local: "Envelope"}) {
-		if body := root.Child(envelopeSpace, "Body"); body != nil && len(body.Children) == 1 {
-			answer = body.Children[0]
-		}
+	f := httpclient.FaultOf(resp.Status, safe, resp.Header)
+	switch {
+	case f == nil:
+		return broken(resp.Body, fmt.Sprintf("service %s answered %d, which its contract does not have", service, resp.Status))
+	case f.Kind == fault.NotFound: // of an address, never of a person
+		return no(fault.Rejected)
+	case f.Kind == fault.Invalid || f.Kind == fault.Denied || f.Kind == fault.Conflict:
+		return no(f.Kind)
 	}
-	if answer == nil || answer.Name != (xml.Name{Space: serviceSpace, Local: "Risposta6001"}) {
-		return "", broken(resp.Body, "service 6001 answered no Risposta6001")
+	return f
+}
+
+// soapFault is a SOAP fault's code. Its prefix is read by custom: what it is bound
+// to is gone once the text is read.
+func soapFault(body []byte) (space, code string) {
+	root, err := xml.Parse(body)
+	if err != nil || root.Name != (xml.Name{Space: envelopeSpace, Local: "Envelope"}) {
+		return "", ""
 	}
-	text := func(e *xml.Element, path ...string) string {
-		for _, local := range path {
-			if e == nil {
-				return ""
-			}
-			e = e.Child("", local)
-		}
-		if e == nil {
-			return ""
-		}
-		return strings.TrimSpace(e.Text)
+	in := root.Child(envelopeSpace, "Body")
+	if in == nil {
+		return "", ""
 	}
-	if ok := answer.Child(serviceSpace, "Risposta6001OK"); ok != nil {
-		if text(ok, "testataRisposta", "esitoOperazione") != "OK" {
-			return "", broken(resp.Body, "service 6001 says OK and does not")
-		}
-		return text(ok, "protocolloANPR", "numeroProtocolloANPR"), nil
+	if in = in.Child(envelopeSpace, "Fault"); in == nil {
+		return "", ""
 	}
-	ko := answer.Child(serviceSpace, "Risposta6001KO")
-	if ko == nil {
-		return "", broken(resp.Body, "service 6001 answered neither OK nor KO")
+	if in = in.Child("", "faultcode"); in == nil {
+		return "", ""
 	}
-	code := text(ko, "listaErrori", "errore", "codiceErroreAnomalia")
-	if code == "EC001" {
-		return "", &fault.Error{Kind: fault.NotFound, Sent: sent, Detail: "service 6001 does not know the holder"}
+	prefix, local, ok := strings.Cut(strings.TrimSpace(in.Text), ":")
+	if !ok {
+		prefix, local = "", prefix
 	}
-	return "", &fault.Error{Kind: fault.Rejected, Name: "refused", Sent: true, Detail: fmt.Sprintf("ANPR does not issue the certificate: %.10s", code)}
+	if len(local) > 40 || strings.ContainsFunc(local, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '.' }) {
+		return "", ""
+	}
+	switch prefix {
+	case "wsse":
+		return securitySpace, local
+	case "wsu":
+		return utilitySpace, local
+	}
+	return envelopeSpace, local
 }

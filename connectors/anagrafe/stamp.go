@@ -3,6 +3,7 @@ package anagrafe
 import (
 	"encoding/base64"
 	"errors"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ const (
 	stampSpace     = "http://www.agenziaentrate.gov.it/2014/MarcaDaBollo"
 	signatureSpace = "http://www.w3.org/2000/09/xmldsig#"
 )
+
+var amountForm = regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,2})?$`)
 
 // readStamp reads a marcaDaBollo (MarcaDaBollo.xsd) for what the document prints;
 // its signature was judged where the receipt came in. "" is no stamp.
@@ -54,8 +57,9 @@ func readStamp(text string) (*document.Stamp, error) {
 			return nil, errors.New("its OraAcquisto is no time")
 		}
 	}
-	whole, part, _ := strings.Cut(child(root, stampSpace, "Importo"), ".")
-	if s.AmountCent, err = strconv.ParseInt(whole+(part + "00")[:2], 10, 64); err != nil {
+	amount := child(root, stampSpace, "Importo")
+	whole, part, _ := strings.Cut(amount, ".")
+	if s.AmountCent, err = strconv.ParseInt(whole+(part + "00")[:2], 10, 64); err != nil || !amountForm.MatchString(amount) {
 		return nil, errors.New("its Importo is no amount")
 	}
 	return s, nil

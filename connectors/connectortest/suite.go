@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,12 @@ type Setup struct {
 	// Args gives arguments with which the operation can be carried out now; it may
 	// call others to get there. Two calls must not give the same.
 	Args func(t *testing.T, op string) map[string]any
+	// Own are operations that this process carries out by itself: no far side can
+	// disturb them, and no ledger shows them.
+	Own []string
+	// Provoke gives arguments with which the operation ends in a fault that the
+	// connector itself finds; nil where the far side brings it about. Optional.
+	Provoke func(t *testing.T, op, fault string) map[string]any
 	// Nowhere is the same connector with nobody at its address.
 	Nowhere connectors.Connector
 }
@@ -42,10 +49,15 @@ func Run(t *testing.T, setup func(t *testing.T) Setup) {
 			s := &subject{Setup: setup(t), t: t, name: op.Name}
 			s.desc = s.Connector.Describe()
 			s.op = s.find(op.Name)
-			t.Run("answers", s.answers)
+			s.own = slices.Contains(s.Own, op.Name)
+			if !s.own || op.Effect != connectors.Safe { // else its effect's found_by shows it
+				t.Run("answers", s.answers)
+			}
 			t.Run("faults", s.faults)
 			t.Run("time", s.time)
-			t.Run("nobody there", s.nobody)
+			if !s.own {
+				t.Run("nobody there", s.nobody)
+			}
 			if s.op.Keyed {
 				t.Run("keyed", s.keyed)
 			}
@@ -118,6 +130,7 @@ type subject struct {
 	desc connectors.Description
 	op   *connectors.Operation
 	keys int
+	own  bool // no far side takes part
 }
 
 func (s *subject) find(name string) *connectors.Operation {
@@ -177,7 +190,7 @@ func (s *subject) with(t *testing.T, name string, during func()) {
 	during()
 }
 
-// effects counts the ledger's rows of the operation and key.
+// effects counts the ledger's rows of the operation and key, or of any key.
 func (s *subject) effects(t *testing.T, key string) int {
 	t.Helper()
 	es, err := s.City.Effects()
@@ -186,7 +199,7 @@ func (s *subject) effects(t *testing.T, key string) int {
 	}
 	n := 0
 	for _, e := range es {
-		if e.Connector == s.desc.Name && e.Operation == s.name && e.Key == key {
+		if e.Connector == s.desc.Name && e.Operation == s.name && (key == "" || e.Key == key) {
 			n++
 		}
 	}
@@ -200,7 +213,7 @@ func (s *subject) answers(t *testing.T) {
 		t.Fatalf("with %v: %v", c.Args, err)
 	}
 	s.fits(t, v)
-	if s.op.Effect != connectors.Safe && s.effects(t, c.Key) != 1 {
+	if s.op.Effect != connectors.Safe && !s.own && s.effects(t, c.Key) != 1 {
 		t.Errorf("the ledger has %d rows of this key, want 1", s.effects(t, c.Key))
 	}
 }
@@ -242,6 +255,9 @@ func (s *subject) faults(t *testing.T) {
 		{"denied", fault.Denied, true},
 		{"invalid", fault.Invalid, true},
 	} {
+		if s.own {
+			break
+		}
 		t.Run(c.name, func(t *testing.T) {
 			call := s.call(t)
 			s.with(t, s.name+"."+c.name, func() {
@@ -270,7 +286,13 @@ func (s *subject) faults(t *testing.T) {
 	for _, want := range s.op.Faults {
 		t.Run(want.Name, func(t *testing.T) {
 			call := s.call(t)
-			s.with(t, s.name+"."+want.Name, func() {
+			with := s.with
+			if s.Provoke != nil {
+				if args := s.Provoke(t, s.name, want.Name); args != nil {
+					call.Args, with = args, func(_ *testing.T, _ string, during func()) { during() }
+				}
+			}
+			with(t, s.name+"."+want.Name, func() {
 				f := s.fault(t, ctx, call)
 				if f.Name != want.Name || f.Kind != want.Kind {
 					t.Errorf("got %s (%s), want %s (%s)", f.Name, f.Kind, want.Name, want.Kind)
@@ -288,6 +310,9 @@ func (s *subject) time(t *testing.T) {
 	cancel()
 	if f := s.fault(t, gone, s.call(t)); f.Sent {
 		t.Errorf("the caller was gone before the call, and yet it was sent: %v", f)
+	}
+	if s.own {
+		return
 	}
 	// A safe call gets half an answer, an effect none: that is the harder case of each.
 	name, want := "hang", fault.Timeout
@@ -334,6 +359,9 @@ func (s *subject) keyed(t *testing.T) {
 	if d := cmp.Diff(first, again); d != "" {
 		t.Errorf("the repetition answered otherwise (-first +again):\n%s", d)
 	}
+	if s.own {
+		return
+	}
 	if n := s.effects(t, call.Key); n != 1 {
 		t.Errorf("one key was carried out %d times", n)
 	}
@@ -341,6 +369,7 @@ func (s *subject) keyed(t *testing.T) {
 	// or this test could not see a connector that loses the key.
 	s.with(t, "no-dedupe", func() {
 		call := s.call(t)
+		before := s.effects(t, "")
 		for range 2 {
 			if _, err := s.do(t, s.op, call); err != nil && fault.From(err).Kind == fault.Unknown {
 				t.Fatal(err)
@@ -356,7 +385,9 @@ func (s *subject) keyed(t *testing.T) {
 				n++
 			}
 		}
-		if n != 2 {
+		// What can be found may be looked for before it is sent again: then nothing is
+		// sent twice, and nothing else may have been carried out either.
+		if looked := s.op.FoundBy != "" && n == 1 && s.effects(t, "") == before+1; n != 2 && !looked {
 			t.Errorf("%d requests with the key arrived, want 2", n)
 		}
 	})
@@ -364,6 +395,10 @@ func (s *subject) keyed(t *testing.T) {
 
 // foundBy loses the answer and asks whether the effect happened.
 func (s *subject) foundBy(t *testing.T) {
+	if s.own {
+		s.foundByOwn(t)
+		return
+	}
 	for _, dedupe := range []bool{true, false} {
 		t.Run(fmt.Sprintf("dedupe=%v", dedupe), func(t *testing.T) {
 			if !dedupe {
@@ -391,5 +426,24 @@ func (s *subject) foundBy(t *testing.T) {
 				t.Errorf("the ledger has %d rows, want 1", n)
 			}
 		})
+	}
+}
+
+// foundByOwn asks for what no far side takes part in, before and after.
+func (s *subject) foundByOwn(t *testing.T) {
+	found, call := s.find(s.op.FoundBy), s.call(t)
+	if v, err := s.do(t, found, call); err == nil || fault.From(err).Kind != fault.NotFound {
+		t.Fatalf("before the call %s answered %v, %v; want not_found", found.Name, v, err)
+	}
+	want, err := s.do(t, s.op, call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.do(t, found, call)
+	if err != nil {
+		t.Fatalf("%s does not tell that %s happened: %v", found.Name, s.name, err)
+	}
+	if d := cmp.Diff(want, v); d != "" {
+		t.Errorf("%s tells another result (-happened +told):\n%s", found.Name, d)
 	}
 }
