@@ -22,7 +22,7 @@ func TestFiles(t *testing.T) {
 	for _, p := range problems {
 		t.Error(p)
 	}
-	event := regexp.MustCompile(`^[a-z_]+(\.[a-z_]+)*\.[a-z_]*(ed|en|wn|done|paid|receipt)$`) // a receipt tells by itself that something was paid
+	event := regexp.MustCompile(`^[a-z_-]+(\.[a-z_-]+)*\.[a-z_]*(ed|en|wn|done|paid|receipt)$`) // a receipt tells by itself that something was paid
 	seen := 0
 	err := fs.WalkDir(root, "schemas", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || path.Ext(p) != ".json" {

@@ -14,6 +14,7 @@ type Config struct {
 	Audience     string            // of the client assertion
 	TokenURL     string            // PDND's, outside the virtual city
 	SoapURL      string            // service 6001, outside the virtual city
+	ChangeURL    string            // service 5005, outside the virtual city
 	Municipality string            // ISTAT code
 	Officer      Officer           // ufficiale d'anagrafe in whose name certificates are issued
 	User         string            // userID of the tracking evidence
@@ -50,6 +51,7 @@ func readConfig(n *yamldoc.Node) (Config, []yamldoc.Problem) {
 		Audience     string `yaml:"audience"`
 		TokenURL     string `yaml:"token_url"`
 		SoapURL      string `yaml:"soap_url"`
+		ChangeURL    string `yaml:"change_url"`
 		Municipality string `yaml:"municipality,required"`
 		Officer      struct {
 			Surname string `yaml:"surname,required"`
@@ -63,7 +65,7 @@ func readConfig(n *yamldoc.Node) (Config, []yamldoc.Problem) {
 		Stations []*yamldoc.Node   `yaml:"certificates"`
 	}
 	ps := n.Decode(&f)
-	c := Config{ClientID: f.ClientID, Audience: f.Audience, TokenURL: f.TokenURL, SoapURL: f.SoapURL, Municipality: f.Municipality,
+	c := Config{ClientID: f.ClientID, Audience: f.Audience, TokenURL: f.TokenURL, SoapURL: f.SoapURL, ChangeURL: f.ChangeURL, Municipality: f.Municipality,
 		Officer: Officer(f.Officer), User: f.User, Location: f.Location, LoA: f.LoA, Purposes: f.Purposes}
 	or := func(s *string, d string) {
 		if *s == "" {
@@ -72,6 +74,7 @@ func readConfig(n *yamldoc.Node) (Config, []yamldoc.Problem) {
 	}
 	or(&c.Audience, "auth.interop.pagopa.it/client-assertion")
 	or(&c.TokenURL, "https://auth.interop.pagopa.it/token.oauth2")
+	or(&c.ChangeURL, "https://ws.anpr.interno.it/ANPR5000ServiziMutazione/AnprService5000") // 5000serviziMutazione.wsdl
 	or(&c.User, "dime")
 	or(&c.Location, "bus")
 	or(&c.LoA, "LOW")

@@ -85,6 +85,7 @@ func NewEmulator(far FarSide, cfg connectors.EmulatorConfig) *Emulator {
 	e.mux.HandleFunc("POST /back-office/certificates", e.serve("", e.registerCertificate))
 	e.mux.HandleFunc("POST /pdnd/token.oauth2", e.serve("pdnd", e.token))
 	e.mux.HandleFunc("GET /pdnd/.well-known/jwks.json", e.serve("", e.jwks))
+	e.mux.HandleFunc("POST /soap/5005", e.serve("change_residence", e.soap5005))
 	e.mux.HandleFunc("POST /soap/6001", e.serve("issue_certificate", e.soap6001))
 	for code, s := range emServices() {
 		h := e.serve(s.op, func(c *emCall) emAnswer { return e.gateway(c, code) })
@@ -280,6 +281,11 @@ func (e *Emulator) disturb(w http.ResponseWriter, r *http.Request, op string) bo
 // named answers as the far side does where it refuses for a reason that has a
 // name at the connector.
 func (e *Emulator) named(op string, f connectors.Fault, told string) emAnswer {
+	if op == "change_residence" {
+		if a := emMoveNamed(f, told, e.cfg.Clock.Now()); a != nil {
+			return *a
+		}
+	}
 	if op == "issue_certificate" && (f.Kind == fault.NotFound || f.Kind == fault.Rejected || f.Kind == fault.Conflict) {
 		code := "EC002"
 		if f.Kind == fault.NotFound {
@@ -363,7 +369,7 @@ func (e *Emulator) Effects() ([]connectors.LedgerRow, error) {
 		}
 		rows[i] = connectors.LedgerRow{Connector: e.far.Name, Operation: "issue_certificate", Subject: x.Subject, Key: key, At: x.At}
 	}
-	return rows, nil
+	return append(rows, e.moveRows()...), nil
 }
 
 // Close implements connectors.Emulator.

@@ -40,7 +40,7 @@ type emSeen struct {
 	Digest string `json:"digest,omitempty"`
 }
 
-// emIssued is a certificate, the one effect that there is.
+// emIssued is a certificate.
 type emIssued struct {
 	ID       int64     `json:"id"`
 	Key      string    `json:"key"`      // X-Request-Id, for the city's ledger alone
@@ -57,6 +57,7 @@ type emLine struct {
 	Done        *emDone   `json:"done,omitempty"`
 	Seen        *emSeen   `json:"seen,omitempty"`
 	Issued      *emIssued `json:"issued,omitempty"`
+	Moved       *emMoved  `json:"moved,omitempty"`
 	Signer      []byte    `json:"signer,omitempty"` // PDND's own key, PKCS #8
 }
 
@@ -72,13 +73,15 @@ type emMemory struct {
 	last         map[string]int64 // by series
 	seen         map[string]emSeen
 	issued       []emIssued
+	moves        []emMoved
+	lives        map[string]emLife // where somebody lives who has moved, by tax code
 	operations   int64
 	signer       *rsa.PrivateKey
 }
 
 func openEmMemory(file string, past []emLine, now int64) (*emMemory, error) {
 	m := &emMemory{keys: map[string]*emKey{}, certificates: map[string]bool{}, done: map[string]*emDone{}, last: map[string]int64{},
-		seen: map[string]emSeen{}}
+		seen: map[string]emSeen{}, lives: map[string]emLife{}}
 	if file == "" {
 		for _, l := range past {
 			if err := m.play(l, now); err != nil {
@@ -151,6 +154,8 @@ func (m *emMemory) play(l emLine, now int64) error {
 		}
 	case l.Issued != nil:
 		m.issued = append(m.issued, *l.Issued)
+	case l.Moved != nil:
+		m.move(*l.Moved)
 	case l.Signer != nil:
 		k, err := x509.ParsePKCS8PrivateKey(l.Signer)
 		if err != nil {

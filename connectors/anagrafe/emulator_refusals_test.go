@@ -401,6 +401,10 @@ func TestEmulatorDocument(t *testing.T) {
 	for i, c := range messageRefusals() {
 		fmt.Fprintf(&b, "| %d | %s | `%s` |\n", i+1, cell(c.name), c.code)
 	}
+	b.WriteString("\n| # | what is wrong with a message to service 5005, besides its envelope and security | code |\n|---|---|---|\n")
+	for i, c := range changeRefusals() {
+		fmt.Fprintf(&b, "| %d | %s | `%s` |\n", i+1, cell(c.name), c.code)
+	}
 	const first, last = "<!-- refusals -->\n", "<!-- /refusals -->"
 	have, err := os.ReadFile("EMULATOR.md")
 	if err != nil {

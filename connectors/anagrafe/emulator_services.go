@@ -173,9 +173,9 @@ func (e *Emulator) consult(code string, q *emRequest, operation string) emAnswer
 	var p citizens.Person
 	var found bool
 	if cf, ok := q.find["codiceFiscale"].(string); ok {
-		p, found = e.people().ByTaxCode(cf)
+		p, found = e.registry().ByTaxCode(cf)
 	} else if id, ok := q.find["idANPR"].(string); ok {
-		p, found = e.people().ByIDANPR(id)
+		p, found = e.registry().ByIDANPR(id)
 	}
 	if !found {
 		return emKO(http.StatusNotFound, operation, emError{Code: "EN122", Text: "la richiesta effettuata non produce alcun risultato", Object: "criteriRicerca"})
@@ -196,7 +196,7 @@ func (e *Emulator) consult(code string, q *emRequest, operation string) emAnswer
 		if p.Status != citizens.Active {
 			return emKO(http.StatusNotFound, operation, emError{Code: "EN122", Text: "il soggetto non fa parte di una scheda di famiglia attiva", Object: "criteriRicerca"})
 		}
-		for _, m := range e.people().Family(p.Family) {
+		for _, m := range e.registry().Family(p.Family) {
 			info := append(emInfo(m), map[string]any{"id": "5", "chiave": "Legame con intestatario scheda", "valoreTesto": m.Relation})
 			subjects = append(subjects, map[string]any{"generalita": emGeneralita(m), "identificativi": map[string]any{"idANPR": m.IDANPR}, "infoSoggettoEnte": info})
 		}

@@ -50,7 +50,7 @@ type emFault struct{ code, text string }
 
 // emHead is what an answer repeats of testataRichiesta.
 type emHead struct {
-	id, sender, protocol string
+	service, id, sender, protocol, since string
 }
 
 // emSOAPFault is a fault of the envelope or its security. SOAP 1.1, 6.2 would have
@@ -74,8 +74,11 @@ func emTestata(h emHead, now time.Time, operation, outcome string) string {
 	if h.protocol != "" {
 		protocol = "<protocolloComune>" + html.EscapeString(h.protocol) + "</protocolloComune>"
 	}
+	if h.since != "" {
+		protocol += "<dataDecorrenza>" + h.since + "</dataDecorrenza>"
+	}
 	return "<testataRisposta><idOperazioneComune>" + or(h.id, "0") + "</idOperazioneComune><codMittente>999999</codMittente><codDestinatario>" + or(h.sender, "0") +
-		"</codDestinatario><operazioneRichiesta>6001</operazioneRichiesta><dataOraRichiesta>" + now.UTC().Format("2006-01-02T15:04:05Z") + "</dataOraRichiesta>" + protocol +
+		"</codDestinatario><operazioneRichiesta>" + h.service + "</operazioneRichiesta><dataOraRichiesta>" + now.UTC().Format("2006-01-02T15:04:05Z") + "</dataOraRichiesta>" + protocol +
 		"<idOperazioneANPR>" + operation + "</idOperazioneANPR><esitoOperazione>" + outcome + "</esitoOperazione></testataRisposta>"
 }
 
@@ -84,18 +87,36 @@ func emEnvelope(inner string) emAnswer {
 		`"><soapenv:Body><c:Risposta6001 xmlns:c="` + em6001 + `">` + inner + `</c:Risposta6001></soapenv:Body></soapenv:Envelope>`)}
 }
 
-// emSOAPKO is Risposta6001KO.
-func emSOAPKO(h emHead, now time.Time, operation string, fs ...emFault) emAnswer {
+// emErrors is listaErrori.
+func emErrors(fs ...emFault) string {
 	list := ""
 	for _, f := range fs {
 		list += "<errore><codiceErroreAnomalia>" + f.code + "</codiceErroreAnomalia><tipoErroreAnomalia>E</tipoErroreAnomalia><testoErroreAnomalia>" +
 			html.EscapeString(f.text) + "</testoErroreAnomalia></errore>"
 	}
-	return emEnvelope("<c:Risposta6001KO>" + emTestata(h, now, operation, "KO") + "<listaErrori>" + list + "</listaErrori></c:Risposta6001KO>")
+	return "<listaErrori>" + list + "</listaErrori>"
+}
+
+// emSOAPKO is Risposta6001KO.
+func emSOAPKO(h emHead, now time.Time, operation string, fs ...emFault) emAnswer {
+	h.service = "6001"
+	return emEnvelope("<c:Risposta6001KO>" + emTestata(h, now, operation, "KO") + emErrors(fs...) + "</c:Risposta6001KO>")
 }
 
 // soap6001 is POST /soap/6001.
 func (e *Emulator) soap6001(c *emCall) emAnswer {
+	return e.message(c, xml.Name{Space: em6001, Local: "Richiesta6001"}, func(el *xml.Element, now time.Time) emAnswer {
+		q, err := emRead6001(el)
+		if err != nil {
+			return emSOAPFault("soapenv:Client", err)
+		}
+		return e.certificate(c, q, now)
+	})
+}
+
+// message opens an envelope, verifies its security and hands what the Body holds
+// to f, which is called with e.mu held.
+func (e *Emulator) message(c *emCall, want xml.Name, f func(*xml.Element, time.Time) emAnswer) emAnswer {
 	if kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type")); err != nil || kind != "text/xml" {
 		return emSOAPFault("soapenv:Client", emReason("Content-Type is not text/xml"))
 	}
@@ -123,14 +144,10 @@ func (e *Emulator) soap6001(c *emCall) emAnswer {
 		return emSOAPFault(code, err)
 	}
 	body := root.Child(emSOAP, "Body")
-	if body == nil || len(body.Children) != 1 || body.Children[0].Name != (xml.Name{Space: em6001, Local: "Richiesta6001"}) {
-		return emSOAPFault("soapenv:Client", emReason("the Body is not one Richiesta6001"))
+	if body == nil || len(body.Children) != 1 || body.Children[0].Name != want {
+		return emSOAPFault("soapenv:Client", emReason("the Body is not one %s", want.Local))
 	}
-	q, err := emRead6001(body.Children[0])
-	if err != nil {
-		return emSOAPFault("soapenv:Client", err)
-	}
-	return e.certificate(c, q, now)
+	return f(body.Children[0], now)
 }
 
 // secure verifies wsse:Security; e.mu is held.
@@ -245,32 +262,68 @@ type em6001Request struct {
 
 func emPattern(p string) func(string) bool { return regexp.MustCompile(`^(?:` + p + `)$`).MatchString }
 
+func emDay(s string) bool { return emPattern(`\d{4}-\d{2}-\d{2}`)(s) }
+
+func emNames(s string) bool { return s != "" && len([]rune(s)) <= 80 }
+
+// emReadHead reads testataRichiesta (tipoDatoTestataRichiesta).
+func emReadHead(s *xml.Sequence, service string) (emHead, error) {
+	h := emHead{service: service}
+	t := xml.In(s.Take("", "testataRichiesta"))
+	if err := s.Err(); err != nil {
+		return h, err
+	}
+	h.id = t.Text("", "idOperazioneComune", emPattern(`[0-9a-zA-Z]{1,30}`))
+	h.sender = t.Text("", "codMittente", emPattern(`[0-9a-zA-Z ]{1,6}`))
+	t.Text("", "codDestinatario", emPattern(`999999`))
+	t.Text("", "operazioneRichiesta", emPattern(service))
+	t.Text("", "dataOraRichiesta", emPattern(`\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})?`))
+	t.Text("", "tipoOperazione", emPattern(`.`))
+	h.protocol = t.OptionalText("", "protocolloComune", emPattern(`[0-9a-zA-Z\-_/]{1,20}`))
+	t.OptionalText("", "dataProtocolloComune", emDay)
+	t.Text("", "tipoInvio", emPattern(`.{1,20}`))
+	h.since = t.OptionalText("", "dataDecorrenza", emDay)
+	t.OptionalText("", "dataDefinizionePratica", emDay)
+	t.OptionalText("", "nomeApplicativo", emNames)
+	t.OptionalText("", "versioneApplicativo", emNames)
+	t.OptionalText("", "fornitoreApplicativo", emNames)
+	return h, t.End()
+}
+
+// emReadGeneralita reads what the services look at of tipoGeneralita.
+func emReadGeneralita(g *xml.Sequence) (cf, surname, name string, err error) {
+	if f := g.Optional("", "codiceFiscale"); f != nil {
+		fs := xml.In(f)
+		cf = fs.Text("", "codFiscale", emPattern(`[0-9a-zA-Z]{11,16}`))
+		fs.OptionalText("", "validitaCF", emPattern(`\d{1,2}`))
+		fs.OptionalText("", "dataAttribuzioneValidita", emDay)
+		if err := fs.End(); err != nil {
+			return "", "", "", err
+		}
+	}
+	if surname = g.OptionalText("", "cognome", emNames); surname == "" {
+		g.Text("", "senzaCognome", emPattern(`1`))
+	}
+	if name = g.OptionalText("", "nome", emNames); name == "" {
+		g.Text("", "senzaNome", emPattern(`1`))
+	}
+	g.OptionalText("", "sesso", emPattern(`[MFNmfn]`))
+	g.OptionalText("", "dataNascita", emDay)
+	g.OptionalText("", "senzaGiorno", emPattern(`1`))
+	g.OptionalText("", "senzaGiornoMese", emPattern(`1`))
+	for _, rest := range []string{"luogoNascita", "soggettoAIRE", "annoEspatrio", "idSchedaSoggettoComune", "idSchedaSoggettoANPR", "note"} {
+		g.Optional("", rest)
+	}
+	return cf, surname, name, g.End()
+}
+
 // emRead6001 reads a request in the order and with the types of its XSD.
 func emRead6001(el *xml.Element) (*em6001Request, error) {
 	q := &em6001Request{}
 	one, two, five := emPattern(`\d`), emPattern(`\d{1,2}`), emPattern(`\d{1,5}`)
-	day := emPattern(`\d{4}-\d{2}-\d{2}`)
-	names := func(s string) bool { return s != "" && len([]rune(s)) <= 80 }
 	s := xml.In(el)
-	t := xml.In(s.Take("", "testataRichiesta"))
-	if err := s.Err(); err != nil {
-		return nil, err
-	}
-	q.head.id = t.Text("", "idOperazioneComune", emPattern(`[0-9a-zA-Z]{1,30}`))
-	q.head.sender = t.Text("", "codMittente", emPattern(`[0-9a-zA-Z ]{1,6}`))
-	t.Text("", "codDestinatario", emPattern(`999999`))
-	t.Text("", "operazioneRichiesta", emPattern(`6001`))
-	t.Text("", "dataOraRichiesta", emPattern(`\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})?`))
-	t.Text("", "tipoOperazione", emPattern(`.`))
-	q.head.protocol = t.OptionalText("", "protocolloComune", emPattern(`[0-9a-zA-Z\-_/]{1,20}`))
-	t.OptionalText("", "dataProtocolloComune", day)
-	t.Text("", "tipoInvio", emPattern(`.{1,20}`))
-	t.OptionalText("", "dataDecorrenza", day)
-	t.OptionalText("", "dataDefinizionePratica", day)
-	t.OptionalText("", "nomeApplicativo", names)
-	t.OptionalText("", "versioneApplicativo", names)
-	t.OptionalText("", "fornitoreApplicativo", names)
-	if err := t.End(); err != nil {
+	var err error
+	if q.head, err = emReadHead(s, "6001"); err != nil {
 		return nil, err
 	}
 	if l := s.Optional("", "linguaCertificato"); l != nil {
@@ -297,37 +350,15 @@ func emRead6001(el *xml.Element) (*em6001Request, error) {
 	if err := errors.Join(s.Err(), holder.End()); err != nil {
 		return nil, err
 	}
-	if f := g.Optional("", "codiceFiscale"); f != nil {
-		fs := xml.In(f)
-		q.cf = fs.Text("", "codFiscale", emPattern(`[0-9a-zA-Z]{11,16}`))
-		fs.OptionalText("", "validitaCF", two)
-		fs.OptionalText("", "dataAttribuzioneValidita", day)
-		if err := fs.End(); err != nil {
-			return nil, err
-		}
-	}
-	if q.surname = g.OptionalText("", "cognome", names); q.surname == "" {
-		g.Text("", "senzaCognome", emPattern(`1`))
-	}
-	if q.name = g.OptionalText("", "nome", names); q.name == "" {
-		g.Text("", "senzaNome", emPattern(`1`))
-	}
-	g.OptionalText("", "sesso", emPattern(`[MFNmfn]`))
-	g.OptionalText("", "dataNascita", day)
-	g.OptionalText("", "senzaGiorno", emPattern(`1`))
-	g.OptionalText("", "senzaGiornoMese", emPattern(`1`))
-	for _, rest := range []string{"luogoNascita", "soggettoAIRE", "annoEspatrio", "idSchedaSoggettoComune", "idSchedaSoggettoANPR", "note"} {
-		g.Optional("", rest)
-	}
-	if err := g.End(); err != nil {
+	if q.cf, q.surname, q.name, err = emReadGeneralita(g); err != nil {
 		return nil, err
 	}
 	d := xml.In(s.Take("", "datiControllo"))
 	if err := s.End(); err != nil {
 		return nil, err
 	}
-	d.Text("", "cognomeUffAnagrafe", names)
-	d.Text("", "nomeUffAnagrafe", names)
+	d.Text("", "cognomeUffAnagrafe", emNames)
+	d.Text("", "nomeUffAnagrafe", emNames)
 	q.applicant, q.request, q.abroad = d.Text("", "tipoRichiedente", one), d.Text("", "tipoRichiesta", one), d.Text("", "paEstera", two)
 	q.emission, q.stamp, q.virtual = d.Text("", "emissione", one), d.Text("", "bollo", five), d.OptionalText("", "bolloVirtuale", one)
 	q.feesFree, q.fees, q.exempt = d.OptionalText("", "esenzioneDiritti", one), d.Text("", "diritti", five), d.OptionalText("", "esenzioneBollo", two)
@@ -339,23 +370,18 @@ func emRead6001(el *xml.Element) (*em6001Request, error) {
 	return q, d.End()
 }
 
-// certificate issues a certificate, or tells of one; e.mu is held.
-func (e *Emulator) certificate(c *emCall, q *em6001Request, now time.Time) emAnswer {
-	operation := strconv.FormatInt(e.mem.operations+1, 10)
-	ko := func(code, format string, args ...any) emAnswer {
-		return emSOAPKO(q.head, now, operation, emFault{code, fmt.Sprintf(format, args...)})
+// place finds the place of a message in its series; it answers at once where the
+// number is no number, comes behind a higher one, or has been answered before.
+func (e *Emulator) place(h emHead, ko func(code, format string, args ...any) emAnswer) (series string, id int64, early *emAnswer) {
+	no := func(code, text string) (string, int64, *emAnswer) { a := ko(code, "%s", text); return "", 0, &a }
+	if e.far.Municipality != "" && h.sender != e.far.Municipality {
+		return no("EC010", "codMittente non corrisponde al comune che rilascia")
 	}
-	if e.far.Municipality != "" && q.head.sender != e.far.Municipality {
-		return ko("EC010", "codMittente non corrisponde al comune che rilascia")
+	id, err := strconv.ParseInt(h.id, 10, 64)
+	if err != nil || !emNumeric.MatchString(h.id) {
+		return no("EC011", "idOperazioneComune non numerico")
 	}
-	if !emNumeric.MatchString(q.head.id) {
-		return ko("EC011", "idOperazioneComune non numerico")
-	}
-	id, err := strconv.ParseInt(q.head.id, 10, 64)
-	if err != nil {
-		return ko("EC011", "idOperazioneComune non numerico")
-	}
-	series := "6001\x00" + q.head.sender
+	series = h.service + "\x00" + h.sender
 	// tipoDatoTestataRichiesta: "Deve essere numerico e crescente. Se esiste in ANPR,
 	// il comune riceve come esito la risposta in precedenza fornita da ANPR con lo
 	// stesso ID; se non esiste ed e' inferiore all'ultimo inviato, l'elaborazione
@@ -363,9 +389,22 @@ func (e *Emulator) certificate(c *emCall, q *em6001Request, now time.Time) emAns
 	done := e.mem.done[emDoneKey(series, id)]
 	switch {
 	case done != nil && !e.cfg.On("no-dedupe"):
-		return emAnswer{status: done.Status, raw: []byte(done.XML), kind: "text/xml; charset=utf-8"}
+		return series, id, &emAnswer{status: done.Status, raw: []byte(done.XML), kind: "text/xml; charset=utf-8"}
 	case done == nil && id < e.mem.last[series]:
-		return ko("EC012", "idOperazioneComune inferiore all'ultimo inviato")
+		return no("EC012", "idOperazioneComune inferiore all'ultimo inviato")
+	}
+	return series, id, nil
+}
+
+// certificate issues a certificate, or tells of one; e.mu is held.
+func (e *Emulator) certificate(c *emCall, q *em6001Request, now time.Time) emAnswer {
+	operation := strconv.FormatInt(e.mem.operations+1, 10)
+	ko := func(code, format string, args ...any) emAnswer {
+		return emSOAPKO(q.head, now, operation, emFault{code, fmt.Sprintf(format, args...)})
+	}
+	series, id, early := e.place(q.head, ko)
+	if early != nil {
+		return *early
 	}
 	a, issued := e.decide(q, id, now, operation, ko)
 	lines := []emLine{{Done: &emDone{Series: series, ID: id, Status: a.status, XML: string(a.raw)}}}
@@ -380,7 +419,7 @@ func (e *Emulator) certificate(c *emCall, q *em6001Request, now time.Time) emAns
 }
 
 func (e *Emulator) decide(q *em6001Request, id int64, now time.Time, operation string, ko func(string, string, ...any) emAnswer) (emAnswer, *emIssued) {
-	p, found := e.people().ByTaxCode(q.cf)
+	p, found := e.registry().ByTaxCode(q.cf)
 	switch {
 	case q.cf == "":
 		return ko("EC013", "codice fiscale dell'intestatario assente"), nil

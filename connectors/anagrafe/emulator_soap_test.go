@@ -387,11 +387,17 @@ func validate(t *testing.T, envelope string) {
 
 func validateXML(t *testing.T, envelope, root, end string) {
 	t.Helper()
+	validateWith(t, "6001certificazione.xsd", envelope, root, end)
+}
+
+// validateWith checks the element root of an envelope against an official XSD.
+func validateWith(t *testing.T, name, envelope, root, end string) {
+	t.Helper()
 	specs := os.Getenv("DIME_SPECS")
 	if specs == "" {
 		specs = filepath.Join("..", "..", "..", "shared", "specs")
 	}
-	xsd := filepath.Join(specs, "anpr-soap", "comuni", "6001certificazione.xsd")
+	xsd := filepath.Join(specs, "anpr-soap", "comuni", name)
 	if _, err := os.Stat(xsd); err != nil {
 		t.Logf("not checked: the official %s is absent", filepath.Base(xsd))
 		return

@@ -56,6 +56,9 @@ func (c *Connector) describe() error {
 	o.Keyed, o.FoundBy, o.Basis = true, "certificate", issueBasis
 	add(shape("certificate", certificateOut), "Finds the certificate of a draft. What ANPR has issued and the archive has not is finished first: it has happened.", "", connectors.Safe, c.certificate,
 		connectors.Fault{Name: "no_certificate", Kind: fault.NotFound, Summary: "ANPR issued no certificate of this draft, and no request of ours can make it do so any more."}).In = o.In
+	o = add(shape("change_residence", changeOut), "Enters a change of dwelling within the Comune, of a person and of the family that moves along (service 5005).",
+		changeIn, connectors.Writes, c.changeResidence, append([]connectors.Fault{unknown}, changeFaults()...)...)
+	o.Keyed, o.Basis = true, changeBasis
 	return failed
 }
 

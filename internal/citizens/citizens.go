@@ -6,6 +6,7 @@ package citizens
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"strings"
 	"time"
 )
 
@@ -87,6 +88,7 @@ type Register struct {
 	byCode   map[string]int
 	byID     map[string]int
 	families map[string][]int
+	homes    map[[3]string]Address
 }
 
 // New makes the register of a seed. Without addresses everybody lives in one
@@ -94,7 +96,10 @@ type Register struct {
 func New(seed string, addresses ...Address) *Register {
 	sum := sha256.Sum256([]byte("citizens\x00" + seed))
 	m := newMaker(binary.BigEndian.Uint64(sum[:8]), binary.BigEndian.Uint64(sum[8:16]), addresses)
-	r := &Register{people: m.make(Count), byCode: map[string]int{}, byID: map[string]int{}, families: map[string][]int{}}
+	r := &Register{people: m.make(Count), byCode: map[string]int{}, byID: map[string]int{}, families: map[string][]int{}, homes: map[[3]string]Address{}}
+	for _, a := range m.addresses {
+		r.homes[home(a.Street, a.Number, a.Sestiere)] = a
+	}
 	for i, p := range r.people {
 		r.byCode[p.TaxCode] = i
 		r.byID[p.IDANPR] = i
@@ -122,6 +127,17 @@ func (r *Register) ByIDANPR(id string) (Person, bool) {
 		return Person{}, false
 	}
 	return r.people[i], true
+}
+
+// Address finds an address of the directory by what is written on a door: the
+// sestiere is empty outside the historic city. Capitals do not count.
+func (r *Register) Address(street, number, sestiere string) (Address, bool) {
+	a, ok := r.homes[home(street, number, sestiere)]
+	return a, ok
+}
+
+func home(street, number, sestiere string) [3]string {
+	return [3]string{strings.ToUpper(street), strings.ToUpper(number), strings.ToUpper(sestiere)}
 }
 
 // Family lists the people of a family sheet who live in it, the head first.

@@ -2,6 +2,7 @@ package citizens
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,14 @@ func TestRegister(t *testing.T) {
 	}
 	codes, ids := map[string]bool{}, map[string]bool{}
 	count := map[string]int{}
+	for _, a := range as {
+		if got, ok := r.Address(strings.ToUpper(a.Street), a.Number, a.Sestiere); !ok || got != a {
+			t.Errorf("the address %s is not found", a.ID)
+		}
+	}
+	if _, ok := r.Address(as[0].Street, "99999", as[0].Sestiere); ok {
+		t.Error("a number that the directory has not is found")
+	}
 	for _, p := range all {
 		if !taxcode.Valid(p.TaxCode) || codes[p.TaxCode] || ids[p.IDANPR] || len(p.IDANPR) != 9 {
 			t.Errorf("%s: valid %v, twice %v; %s", p.TaxCode, taxcode.Valid(p.TaxCode), codes[p.TaxCode], p.IDANPR)
