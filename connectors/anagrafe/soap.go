@@ -14,8 +14,6 @@ import (
 	"time"
 	"unicode"
 
-	stdxml "encoding/xml"
-
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/xml"
@@ -37,10 +35,16 @@ const (
 	messageLife   = 4 * time.Minute
 )
 
+// tag is an element with a text as the canonical form has it (Canonical XML 1.0,
+// 2.3): an apostrophe stays one, unlike what encoding/xml writes.
 func tag(name, text string) string {
-	var b strings.Builder
-	_ = stdxml.EscapeText(&b, []byte(text)) // a strings.Builder takes all
-	return "<" + name + ">" + b.String() + "</" + name + ">"
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == '\uFFFE' || r == '\uFFFF' {
+			return '\uFFFD' // no character of XML
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	return "<" + name + ">" + strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "\r", "&#xD;").Replace(text) + "</" + name + ">"
 }
 
 // post signs a request and sends it; one without a key asks only.
