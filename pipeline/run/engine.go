@@ -15,6 +15,7 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/rate"
+	"github.com/dime-bus/dime/pipeline/run/recall"
 	"github.com/dime-bus/dime/pipeline/run/trouble"
 	"github.com/dime-bus/dime/pipeline/run/waiting"
 )
@@ -96,6 +97,10 @@ type Config struct {
 	// of a called route by digest. nil: such runs are parked.
 	Recompile func(src language.Source, called func(digest string) (language.Source, error)) (*language.Route, error)
 
+	// Shared: other processes work on the same store. NoWork: this one only serves
+	// requests; the others claim what rests, publish and consume.
+	Shared, NoWork bool
+
 	AllowRelabel bool // the same label may come with another route file (--city embedded)
 	NoSchedule   bool // cron and every do not fire (route tests)
 	Random       func() float64
@@ -128,12 +133,12 @@ type Engine struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 
-	ids      idBlock
+	ids      recall.IDs
 	answers  waiting.Room[answer]
 	inflight waiting.Flights[answer]
 	live     liveRuns
 	limits   rate.Table
-	ring     ring
+	ring     recall.Ring[volatileRun]
 	pins     pins
 	shapes   shapes
 	loop     *clock.Kicker // claim loop
@@ -206,7 +211,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, clock: cfg.Clock, store: cfg.Store, log: cfg.Log}
 	_, e.real = cfg.Clock.(clock.Real)
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
-	e.ring.max = cfg.Timeline
+	e.ring.Max = cfg.Timeline
 	e.sync = waiting.NewSlots(cfg.SyncSlots)
 	e.background = waiting.NewSlots(cfg.BackgroundSlots)
 	e.loop = clock.NewKicker(e.clock)
@@ -252,11 +257,15 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.loadShapes(ctx); err != nil {
 		return fmt.Errorf("starting the engine: %w", err)
 	}
+	cs := e.city.Load()
+	if e.cfg.NoWork {
+		e.schedule(cs)
+		return nil
+	}
 	e.spawn(e.claimLoop)
 	e.spawn(e.outboxLoop)
 	e.loop.Kick()
 	e.pub.Kick()
-	cs := e.city.Load()
 	if err := e.feed(ctx, cs); err != nil {
 		return fmt.Errorf("starting the engine: %w", err)
 	}

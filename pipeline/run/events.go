@@ -127,7 +127,7 @@ func (f *feeds) stop() {
 
 // feed binds the queues that the city needs and lets go of the others.
 func (e *Engine) feed(ctx context.Context, cs *cityState) error {
-	if e.cfg.Bus == nil || !e.started.Load() {
+	if e.cfg.Bus == nil || e.cfg.NoWork || !e.started.Load() {
 		return nil
 	}
 	want := map[string][]string{}

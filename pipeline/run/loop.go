@@ -88,6 +88,9 @@ func (e *Engine) renewAll() {
 	}
 	l.mu.Unlock()
 	e.renew(xs)
+	if e.cfg.Shared {
+		e.answerAsks()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.renewal = nil

@@ -101,6 +101,8 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 			return problem(503, string(fault.Unavailable), "The journal cannot be written now", "").of(pub).with("Retry-After", "5")
 		}
 	}
+	stop := e.watch(id, x.deadline)
+	defer stop()
 	if a, ok := e.await(ctx, w); ok && a.dup == nil {
 		if anew {
 			return a.a

@@ -101,6 +101,9 @@ func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, erro
 		}
 	}
 	x, release, err := e.hold(ctx, pub, a.DryRun)
+	if f := (*fault.Error)(nil); e.cfg.Shared && errors.As(err, &f) && f.Kind == fault.Conflict {
+		return e.cancelElsewhere(ctx, pub, id, a)
+	}
 	if err != nil {
 		return Report{}, err
 	}

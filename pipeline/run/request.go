@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/dime-bus/dime/internal/expression"
@@ -16,29 +15,8 @@ import (
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
-// idBlock hands out run ids from blocks that the store set aside, so that run.id
-// exists before any commit (semantics 4.7).
-type idBlock struct {
-	mu        sync.Mutex
-	next, end store.RunID
-}
-
-const idsAtOnce = 1024
-
 func (e *Engine) newID(ctx context.Context) (store.RunID, error) {
-	b := &e.ids
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.next >= b.end {
-		first, err := e.store.Reserve(context.WithoutCancel(ctx), idsAtOnce)
-		if err != nil {
-			return 0, err
-		}
-		b.next, b.end = first, first+idsAtOnce
-	}
-	id := b.next
-	b.next++
-	return id, nil
+	return e.ids.Next(ctx, e.store.Reserve)
 }
 
 func (e *Engine) request(ctx context.Context, r Request) Answer {
@@ -234,6 +212,8 @@ func (e *Engine) run(ctx context.Context, x *exec) (Answer, *store.Duplicate) {
 }
 
 func (e *Engine) awaitRun(ctx context.Context, x *exec, w *waiter) (Answer, *store.Duplicate) {
+	stop := e.watch(x.id, x.deadline)
+	defer stop()
 	if a, ok := e.await(ctx, w); ok {
 		return a.a, a.dup
 	}

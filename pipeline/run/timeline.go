@@ -4,25 +4,16 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/dime-bus/dime/internal/fault"
-	"github.com/dime-bus/dime/internal/schema"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/mask"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
-// ring keeps the timelines of volatile runs in memory; a crash loses them
-// (semantics 6.4).
-type ring struct {
-	mu   sync.Mutex
-	max  int
-	runs []volatileRun
-	next int
-}
-
+// volatileRun is a run that changed nothing; a crash forgets it (semantics 6.4).
 type volatileRun struct {
 	id     store.RunID
 	p      *program
@@ -32,37 +23,6 @@ type volatileRun struct {
 	reason string
 	flt    *fault.Error
 	log    []*entry
-}
-
-func (r *ring) put(x *exec, v verdict) {
-	if r.max <= 0 {
-		return
-	}
-	run := volatileRun{id: x.id, p: x.p, began: x.began, ended: x.now(), state: v.state, reason: v.reason, flt: v.flt, log: x.log}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.runs) < r.max {
-		r.runs = append(r.runs, run)
-		return
-	}
-	r.runs[r.next] = run
-	r.next = (r.next + 1) % r.max
-}
-
-// newest first.
-func (r *ring) list(keep func(*volatileRun) bool, max int) []volatileRun {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []volatileRun
-	for i := range r.runs {
-		v := &r.runs[(r.next+len(r.runs)-1-i)%len(r.runs)]
-		if keep(v) {
-			if out = append(out, *v); len(out) == max {
-				break
-			}
-		}
-	}
-	return out
 }
 
 func (e *Engine) summary(id store.RunID, route, digest string, s store.State, reason string, started, ended, due time.Time, durable bool) Summary {
@@ -117,7 +77,7 @@ func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
 	for _, r := range rs {
 		all = append(all, numbered{r.ID, e.summary(r.ID, r.Route, r.Version, r.State, r.Reason, r.Started, r.Ended, r.Due, true)})
 	}
-	for _, v := range e.ring.list(func(v *volatileRun) bool {
+	for _, v := range e.ring.List(func(v *volatileRun) bool {
 		return (f.Route == "" || v.p.route.Name == f.Route) && (len(q.States) == 0 || slices.Contains(q.States, v.state)) &&
 			(q.Before == 0 || v.id < q.Before)
 	}, q.Limit) {
@@ -138,7 +98,7 @@ func (e *Engine) show(ctx context.Context, pub string) (Detail, error) {
 	if err != nil {
 		return Detail{}, noRun(pub)
 	}
-	if vs := e.ring.list(func(v *volatileRun) bool { return v.id == id }, 1); len(vs) > 0 {
+	if vs := e.ring.List(func(v *volatileRun) bool { return v.id == id }, 1); len(vs) > 0 {
 		v := vs[0]
 		d := Detail{Summary: e.summary(v.id, v.p.route.Name, v.p.route.Digest, v.state, v.reason, v.began, v.ended, time.Time{}, false),
 			Digest: v.p.route.Digest, Volatile: true, Lines: e.timeline(v.p, v.log)}
@@ -189,7 +149,11 @@ func (e *Engine) timeline(p *program, log []*entry) []Line {
 		if p.steps != nil {
 			s = p.steps.ByPath[step.Plain(n.path)]
 		}
-		l.In, l.Out = e.masked(s, n)
+		if n.kind == store.Reply {
+			l.Out = map[string]any{"status": n.num("status")}
+		} else {
+			l.In, l.Out = mask.Values(e.City().Events, s, n.kind, n.in, n.value)
+		}
 		l.Note = note(n)
 		if l.Note == "" && s != nil && s.Undo != nil && s.Undo.None != "" && n.kind == store.OutcomeRec {
 			l.Note = "no undo: " + s.Undo.None
@@ -241,78 +205,6 @@ func note(n *entry) string {
 	return ""
 }
 
-// masked gives what went in and came out with personal fields as ***. A value of
-// which no type is known is not shown at all.
-func (e *Engine) masked(s *language.Step, n *entry) (in, out any) {
-	if n.kind == store.Reply {
-		return nil, map[string]any{"status": n.num("status")}
-	}
-	if s == nil {
-		return nil, nil
-	}
-	switch s.Word {
-	case language.Call:
-		if s.Route != nil {
-			if n.in != nil && s.Route.Req != nil {
-				in = maskMarked(s.Route.Req.Mask(n.in), s.With)
-			}
-			return in, maskType(n.value, s.Type)
-		}
-		op, with := s.Operation, s.With
-		if n.kind == store.UndoIntent || n.kind == store.UndoOutcome {
-			if s.Undo == nil || s.Undo.Operation == nil {
-				return nil, nil
-			}
-			op, with = s.Undo.Operation, s.Undo.With
-		}
-		if n.in != nil && op.In != nil {
-			in = maskMarked(op.In.Mask(n.in), with)
-		}
-		if n.value != nil && op.Out != nil {
-			out = op.Out.Mask(n.value)
-		}
-		return in, out
-	case language.SetW:
-		m, _ := n.value.(map[string]any)
-		masked := make(map[string]any, len(m))
-		for _, set := range s.Sets {
-			if v, ok := m[set.Name]; ok {
-				masked[set.Name] = maskType(v, set.Value.Type)
-			}
-		}
-		return nil, masked
-	case language.Emit, language.Wait:
-		v := n.value
-		if s.Word == language.Emit {
-			v = n.in
-		}
-		if et := e.City().Events[s.EventType]; et != nil && et.Schema != nil && v != nil {
-			v = et.Schema.Mask(v)
-		} else {
-			v = nil
-		}
-		if s.Word == language.Emit {
-			return v, nil
-		}
-		return nil, v
-	case language.Start:
-		return nil, n.value
-	}
-	return nil, maskType(n.value, s.Type)
-}
-
-// maskMarked hides what the route knows to be personal in what it sends: the other
-// side's schema need not say so of every field.
-func maskMarked(v any, with *language.Value) any {
-	if with == nil {
-		return v
-	}
-	return with.Type.Hide(v, false)
-}
-
-// maskType hides what a type marks as personal, and everything of an unknown type.
-func maskType(v any, t *schema.Type) any { return t.Hide(v, true) }
-
 // view implements View: the owner sees the state and the top-level `set` named result.
 func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool) {
 	id, err := e.store.ParseID(pub)
@@ -334,7 +226,7 @@ func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool
 	}
 	for _, rec := range rs {
 		s := p.steps.ByPath[rec.Path]
-		if rec.Kind != store.Result || s == nil || s.Word != language.SetW || !topLevel(p.route, s) {
+		if rec.Kind != store.Result || s == nil || s.Word != language.SetW || !slices.Contains(p.route.Steps, s) {
 			continue
 		}
 		if n, err := entryOf(rec); err == nil {
@@ -347,5 +239,3 @@ func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool
 	}
 	return v, true
 }
-
-func topLevel(r *language.Route, s *language.Step) bool { return slices.Contains(r.Steps, s) }
