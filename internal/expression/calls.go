@@ -55,6 +55,11 @@ func (c *compiler) method(n *ast.CallNode, m *ast.MemberNode, x ctx) value {
 	name, _ := m.Property.(*ast.StringNode)
 	base, _ := m.Node.(*ast.IdentifierNode)
 	if name == nil || base == nil || base.Value != "caller" || name.Value != "may_act_for" {
+		if base != nil && base.Value != "caller" && name != nil && name.Value == "may_act_for" {
+			if bv := c.node(base, off(x)); bv.t.Kind == schema.Unknown {
+				return broken() // reported where it stands, and `caller` suggested
+			}
+		}
 		at := c.at(m)
 		label := "this"
 		if name != nil {
@@ -125,26 +130,30 @@ func (c *compiler) builtin(n *ast.BuiltinNode, x ctx) value {
 	return c.function(n.Name, n, nil, n.Arguments, x)
 }
 
+func (c *compiler) noFunction(at int, name string) {
+	hint := schema.DidYouMean(name, functionNames)
+	switch name {
+	case "get":
+		hint = ": read the property by its name, with ?. where it may be absent"
+	case "fromJSON", "toJSON", "toPairs", "fromPairs":
+		hint = ": values are structured already; name their parts"
+	case "timezone":
+		hint = ": the city's zone holds everywhere"
+	case "coalesce", "default":
+		hint = ": write a ?? b"
+	case "today":
+		hint = ": write now()"
+	}
+	c.fail(at, "name", "there is no function %s()%s", name, hint)
+}
+
 func (c *compiler) function(name string, n ast.Node, callee ast.Node, nodes []ast.Node, x ctx) value {
 	at := c.offset(n.Location().From)
 	if callee != nil {
 		at = c.offset(callee.Location().From)
 	}
 	if !isFunction(name) {
-		hint := schema.DidYouMean(name, functionNames)
-		switch name {
-		case "get":
-			hint = ": read the property by its name, with ?. where it may be absent"
-		case "fromJSON", "toJSON", "toPairs", "fromPairs":
-			hint = ": values are structured already; name their parts"
-		case "timezone":
-			hint = ": the city's zone holds everywhere"
-		case "coalesce", "default":
-			hint = ": write a ?? b"
-		case "today":
-			hint = ": write now()"
-		}
-		c.fail(at, "name", "there is no function %s()%s", name, hint)
+		c.noFunction(at, name)
 		for _, a := range nodes {
 			c.node(a, x) // what is wrong in the arguments is told too
 		}

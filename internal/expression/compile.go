@@ -186,6 +186,12 @@ func (c *compiler) syntax(err error) {
 		at, msg = c.offset(fe.From), fe.Message
 	}
 	rest := c.src[min(at, len(c.src)):]
+	if begin, name := callAround(c.src, at); strings.HasPrefix(msg, "unexpected token") && name != "" && !isFunction(name) &&
+		(strings.HasPrefix(rest, ".") || strings.HasPrefix(rest, "#")) {
+		// The parser takes an item's `.field` in the functions that it knows alone.
+		c.noFunction(begin, name)
+		return
+	}
 	switch {
 	case strings.Contains(msg, "unexpected token") && inPredicateBraces(c.src, at):
 		msg = `a map inside map(), filter() and the like needs double braces: {{"x": .v}}`
@@ -227,6 +233,32 @@ func inPredicateBraces(src string, at int) bool {
 	}
 	head := strings.TrimRight(before[:i], " \t\n")
 	return strings.HasSuffix(head, ",") && strings.Contains(head, "(")
+}
+
+// callAround finds the function, and where its name begins, whose parentheses
+// are open at a place; "" where there is none.
+func callAround(src string, at int) (begin int, name string) {
+	depth := 0
+	for i := min(at, len(src)) - 1; i >= 0; i-- {
+		switch src[i] {
+		case ')':
+			depth++
+		case '(':
+			if depth--; depth >= 0 {
+				continue
+			}
+			begin = i
+			for begin > 0 && (src[begin-1] == '_' || src[begin-1] >= '0' && src[begin-1] <= '9' ||
+				src[begin-1]|0x20 >= 'a' && src[begin-1]|0x20 <= 'z') {
+				begin--
+			}
+			if begin < i {
+				return begin, src[begin:i]
+			}
+			depth = 0 // parentheses of no function
+		}
+	}
+	return 0, ""
 }
 
 // surveyor counts a tree.

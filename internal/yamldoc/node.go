@@ -40,8 +40,9 @@ type Node struct {
 	// it, for ` #` cuts what is not quoted.
 	Comment bool
 
-	blockColumn int  // Block: column of its first character
-	folded      bool // Plain, Quoted: several lines or escapes, so that offsets in Text say nothing
+	blockColumn int     // Block: column of its first character
+	folded      bool    // several lines or escapes, so that offsets in Text alone say nothing
+	places      []place // folded: of every byte of Text; nil where the source can't be followed
 }
 
 // Pair is a key of a Map with its value; neither is nil.
@@ -118,15 +119,19 @@ func (n *Node) Problem(rule, message string) Problem {
 	return Problem{Pos: n.Pos, Rule: rule, Message: message}
 }
 
-// At is the place of the byte at offset of the scalar's text, as far as it can
-// be told: exact for plain and quoted scalars of one line without escapes.
+// At is the place of the byte at offset of the scalar's text, through breaks and
+// escapes; where those can't be followed it is the scalar's own.
 func (n *Node) At(offset int) Pos {
 	p := n.Pos
-	if n.Kind != Scalar || offset < 0 || n.folded {
+	if n.Kind != Scalar || offset < 0 || n.folded && n.places == nil {
 		return p
 	}
 	if offset > len(n.Text) {
 		offset = len(n.Text)
+	}
+	if n.folded {
+		p.Line, p.Column = n.places[offset].line, n.places[offset].column
+		return p
 	}
 	before := n.Text[:offset]
 	switch n.Style {

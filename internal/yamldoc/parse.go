@@ -271,15 +271,29 @@ func (p *parser) scalar(y *yaml.Node, n *Node, key string) {
 		n.Style = Quoted
 		rest := p.rest(y.Line, y.Column)
 		n.folded = rest == "" || !strings.HasPrefix(rest[1:], y.Value)
+		if n.folded {
+			double := y.Style&yaml.DoubleQuotedStyle != 0
+			n.places = p.follow(walk{indent: -1, double: double, single: !double}, y.Value, y.Line, y.Column+1)
+		}
 	case y.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 		n.Style = Block
 		n.blockColumn = 1
-		if y.Line < len(p.lines) {
-			l := p.lines[y.Line]
+		first := y.Line
+		for first+1 < len(p.lines) && strings.TrimSpace(p.lines[first]) == "" {
+			first++
+		}
+		if first < len(p.lines) {
+			l := p.lines[first]
 			n.blockColumn = 1 + len(l) - len(strings.TrimLeft(l, " "))
+			if n.folded = y.Style&yaml.FoldedStyle != 0; n.folded {
+				n.places = p.follow(walk{indent: n.blockColumn - 1}, y.Value, y.Line+1, n.blockColumn)
+			}
 		}
 	default:
 		n.folded = !strings.HasPrefix(p.rest(y.Line, y.Column), y.Value)
+		if n.folded {
+			n.places = p.follow(walk{indent: -1}, y.Value, y.Line, y.Column)
+		}
 		n.Empty = y.Value == "" && y.Style&yaml.TaggedStyle == 0
 		n.Comment = y.LineComment != "" || p.commentFollows(y)
 		if n.Comment && isExpression(key, n.Text) && unfinished(n.Text) {

@@ -1,6 +1,7 @@
 package yamldoc
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -183,6 +184,39 @@ func TestAt(t *testing.T) {
 	}
 }
 
+// A place in a text goes through the breaks and escapes of its source.
+func TestAtFolded(t *testing.T) {
+	for _, c := range []struct{ src, line, column string }{
+		{`a: "=\"è\" + ab.cd"`, "1", "17"},
+		{`a: '=''è'' + ab.cd'`, "1", "17"},
+		{`a: "=\u00e8\x20\U0001F600 ab.cd"`, "1", "30"},
+		{"a: =x +\n   ab.cd", "2", "7"},
+		{"a: =x +\n\n\n   ab.cd", "4", "7"},
+		{"a: \"=x +\n   ab.cd\"", "2", "7"},
+		{"a: \"=x \\\n   ab.cd\"", "2", "7"},
+		{"a: '=x +\n   ab.cd'", "2", "7"},
+		{"a: >-\n  =x +\n  ab.cd\n", "3", "6"},
+		{"a: >\n  =x +\n\n\n  ab.cd\n", "5", "6"},
+		{"a: >\n  =x +\n    b\n  ab.cd\n", "4", "6"},
+		{"a: >\n\n  =x + ab.cd\n", "3", "11"},
+		{"a: |\n\n  =x + ab.cd\n", "3", "11"},
+		{"a: [{b: \"=\\\"è\\\" + ab.cd\"}]", "1", "22"},
+	} {
+		n, ps := Parse("f", []byte(c.src))
+		if len(ps) > 0 {
+			t.Fatal(c.src, ps)
+		}
+		v := n.Get("a")
+		if v.Kind == List {
+			v = v.Items[0].Get("b")
+		}
+		got := v.At(strings.Index(v.Text, "cd"))
+		if fmt.Sprint(got.Line) != c.line || fmt.Sprint(got.Column) != c.column {
+			t.Errorf("%q: got %d:%d, want %s:%s", c.src, got.Line, got.Column, c.line, c.column)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"a: 1", "a: {b: =f(1, 2)}", "if: !req.x", "a: &x [*x]", "a: =c ? a : b", "? {a: b}\n: c", "- - - a",
@@ -203,6 +237,22 @@ func FuzzParse(f *testing.F) {
 		}
 		if n != nil {
 			n.Any()
+			placed(t, n, lines)
 		}
 	})
+}
+
+// placed: every byte of every text has a place in the file.
+func placed(t *testing.T, n *Node, lines int) {
+	for i := 0; n.Kind == Scalar && i <= len(n.Text); i++ {
+		if p := n.At(i); p.Line < n.Line || p.Line > lines+1 || p.Column < 1 {
+			t.Fatalf("byte %d of %q is at %v", i, n.Text, p)
+		}
+	}
+	for _, p := range n.Pairs {
+		placed(t, p.Value, lines)
+	}
+	for _, it := range n.Items {
+		placed(t, it, lines)
+	}
 }

@@ -89,6 +89,7 @@ func (c *compiler) merge(inner []*block, b *block, conditional bool) {
 					all = false
 				case t == nil:
 					t = jb.scope.Lookup(name)
+				case t.Kind == schema.Unknown, jt.Kind == schema.Unknown: // reported where it is set
 				case !schema.Same(t, jt):
 					c.add(jb.at[name], "name", "%q is %s here and %s in a case before: a name has one type, use two names", name, jt, t)
 				case jt.MayBeNil():

@@ -129,41 +129,6 @@ func (c *checker) whole(n *yamldoc.Node, word string) *int {
 	return nil
 }
 
-func (c *checker) thenReply(e *expect, n *yamldoc.Node) {
-	if n.Kind == yamldoc.Scalar {
-		e.status = c.status(n)
-		return
-	}
-	if n.Kind != yamldoc.Map {
-		c.add(n, "type", "`reply` must be a status, or a map with `status` and keys of the body")
-		return
-	}
-	typ := c.route.Resp.Type()
-	e.body = map[string]any{}
-	r := &reader{}
-	for _, p := range n.Pairs {
-		switch p.Key.Text {
-		case "status":
-			e.status = c.status(p.Value)
-			continue
-		case "say":
-			if typ == nil || typ.Fields["say"] == nil {
-				e.say = p.Value.Text
-				if _, ok := c.city.Messages[e.say]; !ok {
-					c.add(p.Value, "name", "there is no message %q%s", e.say, suggestion(e.say, sortedKeys(c.city.Messages)))
-				}
-				continue
-			}
-		}
-		f, _ := fieldOf(typ, p.Key.Text)
-		e.body[p.Key.Text] = r.read(p.Value, f)
-		if success := e.status == nil || *e.status < 300; success && typ != nil && len(typ.Fields) > 0 && !typ.Open && typ.Fields[p.Key.Text] == nil {
-			c.add(p.Key, "field", "%s", yamldoc.UnknownField(p.Key.Text, append([]string{"status", "say"}, typ.Order...)))
-		}
-	}
-	c.problems = append(c.problems, r.problems...)
-}
-
 func (c *checker) status(n *yamldoc.Node) *int {
 	if n.Kind == yamldoc.Scalar {
 		v, _ := n.Value(yamldoc.WantInt)
