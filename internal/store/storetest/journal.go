@@ -281,7 +281,7 @@ func timers(k *kit) {
 		}
 		k.crash()
 	}
-	k.pass(time.Hour - time.Millisecond)
+	k.Clock.Advance(at.Add(-time.Millisecond))
 	k.claimed("w")
 	k.pass(time.Millisecond)
 	l := k.claimed("w", r.ID)[r.ID]

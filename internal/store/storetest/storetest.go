@@ -21,7 +21,8 @@ type Harness struct {
 	Clock *clock.Virtual // the store's own
 	Lease time.Duration  // its lease time
 	// Reopen ends the process without a word and starts the next one on the same
-	// memory; the old store must not be used after it.
+	// memory; the old store must not be used after it. Where a lease outlives its
+	// process, its time passes in here.
 	Reopen func(t *testing.T) store.Store
 	// AtRest gives all bytes that the store has written, for the search of
 	// canaries; nil if it keeps none.
