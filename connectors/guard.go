@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/bulkhead"
@@ -21,7 +22,15 @@ const maxQueue = 50 * time.Millisecond
 // Guard is the policy of one backend, shared by all routes that call it: its
 // in-flight bound, its rate and its breaker. It is safe for concurrent use.
 type Guard struct {
-	breaker  circuitbreaker.CircuitBreaker[any]
+	policy  Policy
+	breaker circuitbreaker.CircuitBreaker[any]
+	share   atomic.Pointer[share]
+}
+
+// share is what one of several processes may do.
+type share struct {
+	of       int
+	g        *Guard
 	bulkhead bulkhead.Bulkhead[any]
 	limiter  ratelimiter.RateLimiter[any] // nil: no rate
 }
@@ -33,18 +42,31 @@ func NewGuard(p Policy) *Guard {
 		p.Window = p.Failures
 	}
 	g := &Guard{
-		bulkhead: bulkhead.New[any](uint(max(p.InFlight, 1))),
+		policy: p,
 		breaker: circuitbreaker.NewBuilder[any]().
 			WithFailureThresholdRatio(uint(max(p.Failures, 1)), uint(max(p.Window, 1))).
 			WithSuccessThreshold(1).
 			WithDelay(p.Pause).
 			Build(),
 	}
-	if p.Rate > 0 {
-		every := time.Duration(math.Max(float64(time.Second)/p.Rate, 1))
-		g.limiter = ratelimiter.NewSmoothWithMaxRate[any](every)
-	}
+	g.Share(1)
 	return g
+}
+
+// Share divides the rate and the in-flight bound among the processes of a city
+// (semantics 11.3); each may have at least one call under way. Calls that began
+// before keep their places of then.
+func (g *Guard) Share(processes int) {
+	n := max(processes, 1)
+	if s := g.share.Load(); s != nil && s.of == n {
+		return
+	}
+	s := &share{of: n, g: g, bulkhead: bulkhead.New[any](uint(max(g.policy.InFlight/n, 1)))}
+	if g.policy.Rate > 0 {
+		every := time.Duration(math.Max(float64(n)*float64(time.Second)/g.policy.Rate, 1))
+		s.limiter = ratelimiter.NewSmoothWithMaxRate[any](every)
+	}
+	g.share.Store(s)
 }
 
 // Guards makes one for each connector, by its name.
@@ -61,32 +83,34 @@ func Guards(cs map[string]Connector) map[string]*Guard {
 // backend has no free place, Throttled where its rate is used up. Without an
 // error leave must be called once with the attempt's outcome.
 func (g *Guard) Enter(ctx context.Context, op *Operation) (leave func(error), err error) {
-	if !g.bulkhead.TryAcquirePermit() {
-		if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, maxQueue); err != nil {
+	s := g.share.Load()
+	if !s.bulkhead.TryAcquirePermit() {
+		if err := s.bulkhead.AcquirePermitWithMaxWait(ctx, maxQueue); err != nil {
 			return nil, full(ctx, fault.Unavailable, "too many calls to the system behind are under way", err)
 		}
 	}
-	if g.limiter != nil {
-		if err := g.limiter.AcquirePermitWithMaxWait(ctx, maxQueue); err != nil {
-			g.bulkhead.ReleasePermit()
+	if s.limiter != nil {
+		if err := s.limiter.AcquirePermitWithMaxWait(ctx, maxQueue); err != nil {
+			s.bulkhead.ReleasePermit()
 			return nil, full(ctx, fault.Throttled, "the rate agreed with the system behind is used up", err)
 		}
 	}
 	// The breaker comes last: the one permit that it gives after its pause must
 	// become a call.
 	if !g.breaker.TryAcquirePermit() {
-		g.bulkhead.ReleasePermit()
+		s.bulkhead.ReleasePermit()
 		return nil, &fault.Error{Kind: fault.Unavailable, RetryAfter: g.breaker.RemainingDelay(),
 			Detail: "the system behind has failed repeatedly and is left alone for a moment"}
 	}
-	return g.leave, nil
+	return s.leave, nil
 }
 
 // Open says whether the breaker refuses calls now.
 func (g *Guard) Open() bool { return g.breaker.IsOpen() }
 
-func (g *Guard) leave(err error) {
-	defer g.bulkhead.ReleasePermit()
+func (s *share) leave(err error) {
+	g := s.g
+	defer s.bulkhead.ReleasePermit()
 	if err == nil {
 		g.breaker.RecordSuccess()
 		return

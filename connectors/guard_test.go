@@ -86,7 +86,7 @@ func TestGuardRate(t *testing.T) {
 	g := NewGuard(Policy{Rate: 0.001}) // the next in a thousand seconds
 	enter(t, g)(nil)
 	refused(t, g, fault.Throttled)
-	if g.bulkhead.TryAcquirePermit(); g.Open() {
+	if g.share.Load().bulkhead.TryAcquirePermit(); g.Open() {
 		t.Error("a refusal of ours must not count against the far side")
 	}
 }
@@ -113,4 +113,34 @@ func TestSecretNeverShows(t *testing.T) {
 			t.Errorf("%s of a header prints %s", f, got)
 		}
 	}
+}
+
+// Several processes divide what a backend bears.
+func TestGuardShare(t *testing.T) {
+	g := NewGuard(Policy{InFlight: 4, Rate: 1000})
+	enter := func(want int) (leaves []func(error)) {
+		t.Helper()
+		for range want {
+			leave, err := g.Enter(t.Context(), &Operation{})
+			if err != nil {
+				t.Fatalf("refused within the bound: %v", err)
+			}
+			leaves = append(leaves, leave)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := g.Enter(ctx, &Operation{}); err == nil {
+			t.Fatalf("more than %d at once", want)
+		}
+		return leaves
+	}
+	old := enter(4)
+	g.Share(2)
+	now := enter(2)
+	for _, leave := range append(old, now...) {
+		leave(nil)
+	}
+	enter(2)
+	g.Share(100)
+	enter(1) // at least one
 }

@@ -100,6 +100,8 @@ type Config struct {
 	// Shared: other processes work on the same store. NoWork: this one only serves
 	// requests; the others claim what rests, publish and consume.
 	Shared, NoWork bool
+	// Processes counts those that share the routes' limits; nil is this one alone.
+	Processes func() int
 
 	AllowRelabel bool // the same label may come with another route file (--city embedded)
 	NoSchedule   bool // cron and every do not fire (route tests)
@@ -211,7 +213,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, clock: cfg.Clock, store: cfg.Store, log: cfg.Log}
 	_, e.real = cfg.Clock.(clock.Real)
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
-	e.ring.Max = cfg.Timeline
+	e.ring.Max, e.limits.Processes = cfg.Timeline, cfg.Processes
 	e.sync = waiting.NewSlots(cfg.SyncSlots)
 	e.background = waiting.NewSlots(cfg.BackgroundSlots)
 	e.loop = clock.NewKicker(e.clock)

@@ -14,6 +14,10 @@ const MaxKeys = 100_000
 
 // Table is the buckets; its zero value is ready.
 type Table struct {
+	// Processes counts those that share the limits: each takes its part, and at
+	// least one at once. nil is this one alone.
+	Processes func() int
+
 	mu  sync.Mutex
 	by  map[string]*list.Element
 	lru list.List
@@ -30,6 +34,13 @@ type bucket struct {
 // release gives back the place among those at once. A nil release comes with the
 // time after which to ask again, and once says that too many are at work.
 func (t *Table) Enter(key string, rate float64, inFlight int, now time.Time) (release func(), wait time.Duration, once bool) {
+	if t.Processes != nil {
+		n := max(t.Processes(), 1)
+		rate /= float64(n)
+		if inFlight > 0 {
+			inFlight = max(inFlight/n, 1)
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := t.bucket(key, rate, now)

@@ -87,3 +87,31 @@ func TestForgets(t *testing.T) {
 	}
 	busy()
 }
+
+func TestShare(t *testing.T) {
+	now := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+	n := 3
+	table := Table{Processes: func() int { return n }}
+	taken := func(key string, rate float64, inFlight int) (got int) {
+		for {
+			if release, _, _ := table.Enter(key, rate, inFlight, now); release == nil {
+				return got
+			}
+			got++
+		}
+	}
+	for _, c := range []struct {
+		key      string
+		rate     float64
+		inFlight int
+		want     int
+	}{{"rate", 30, 0, 10}, {"at once", 0, 7, 2}, {"less than processes", 0, 2, 1}} {
+		if got := taken(c.key, c.rate, c.inFlight); got != c.want {
+			t.Errorf("%s: one of 3 processes takes %d, not %d", c.key, got, c.want)
+		}
+	}
+	n = 1
+	if got := taken("at once", 0, 7); got != 5 {
+		t.Errorf("once the others are gone it takes %d more, not 5", got)
+	}
+}
