@@ -3,6 +3,9 @@ package anagrafe
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -50,17 +53,39 @@ type town struct {
 	watch  func(r *http.Request, body []byte)
 }
 
+// cityKeys are of the connector and of PDND in the virtual city, made once.
+var cityKeys = sync.OnceValue(func() (ks [2]*rsa.PrivateKey) {
+	for i := range ks {
+		ks[i], _ = rsa.GenerateKey(rand.Reader, 2048)
+	}
+	return ks
+})
+
+// watching has every request shown to f before it is answered.
+func (w *town) watching(f func(*http.Request, []byte)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watch = f
+}
+
 func newTown(t *testing.T) *town {
 	t.Helper()
 	w := &town{t: t, docs: NewArchive()}
 	far := httptest.NewServer(http.HandlerFunc(w.answer))
 	w.url = far.URL
-	w.c = w.connector(&counter{last: map[string]int64{}, turn: map[string]*sync.Mutex{}}, &memory{rows: map[string][]byte{}})
+	w.c = w.connector(&counter{last: map[string]int64{}, turn: map[string]*sync.Mutex{}}, &memory{rows: map[string][]byte{keyRow: x509.MarshalPKCS1PrivateKey(cityKeys()[0])}})
 	e, err := w.c.Emulator(connectors.EmulatorConfig{On: func(f string) bool { _, on := w.faults.Load(f); return on }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	der, err := x509.MarshalPKCS8PrivateKey(cityKeys()[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.e = e.(*Emulator)
+	w.e.past = []emLine{{Signer: der}}
 	t.Cleanup(func() { far.Close(); _ = w.e.Close() })
 	return w
 }
@@ -68,19 +93,22 @@ func newTown(t *testing.T) *town {
 func (w *town) answer(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if w.watch != nil {
-		w.watch(r, body)
+	w.mu.Lock()
+	watch, deaf, far := w.watch, w.deaf, w.e
+	w.mu.Unlock()
+	if watch != nil {
+		watch(r, body)
 	}
 	path := r.URL.Path
-	if w.deaf && emLookUp.Match(body) {
+	if deaf && emLookUp.Match(body) {
 		rec := httptest.NewRecorder()
-		http.StripPrefix("/anagrafe", w.e).ServeHTTP(rec, r)
+		http.StripPrefix("/anagrafe", far).ServeHTTP(rec, r)
 		rw.Header().Set("Content-Type", "text/xml")
 		_, _ = rw.Write(regexp.MustCompile("<protocolloANPR>.*</protocolloANPR>").ReplaceAll(rec.Body.Bytes(), nil))
 		return
 	}
 	rec := &status{ResponseWriter: rw}
-	http.StripPrefix("/anagrafe", w.e).ServeHTTP(rec, r)
+	http.StripPrefix("/anagrafe", far).ServeHTTP(rec, r)
 	w.mu.Lock()
 	w.seen = append(w.seen, fmt.Sprint(rec.code, " ", path))
 	w.mu.Unlock()

@@ -35,11 +35,11 @@ func wire(t *testing.T, f func(*town)) (*town, []sent) {
 	w := newTown(t)
 	var mu sync.Mutex
 	var all []sent
-	w.watch = func(r *http.Request, body []byte) {
+	w.watching(func(r *http.Request, body []byte) {
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, sent{r.URL.Path, r.Header.Clone(), body})
-	}
+	})
 	f(w)
 	return w, all
 }

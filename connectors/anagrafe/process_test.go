@@ -98,7 +98,7 @@ func TestTwoProcesses(t *testing.T) {
 	dir := t.TempDir()
 	var mu sync.Mutex
 	last, asked, by, changes := map[string]int64{}, map[string]int{}, map[string]string{}, 0
-	w.watch = func(r *http.Request, body []byte) {
+	w.watching(func(r *http.Request, body []byte) {
 		m := numberOf.FindSubmatch(body)
 		if m == nil {
 			return
@@ -115,7 +115,7 @@ func TestTwoProcesses(t *testing.T) {
 			by[r.URL.Path] = p
 			changes++
 		}
-	}
+	})
 	type process struct {
 		*exec.Cmd
 		out bytes.Buffer

@@ -128,7 +128,7 @@ func TestKeysRotate(t *testing.T) {
 	var mu sync.Mutex
 	used := map[string]int{} // by the kids of signature and evidence
 	swapped := false
-	w.watch = func(r *http.Request, _ []byte) {
+	w.watching(func(r *http.Request, _ []byte) {
 		sig := r.Header.Get("Agid-JWT-Signature")
 		if sig == "" {
 			return
@@ -141,7 +141,7 @@ func TestKeysRotate(t *testing.T) {
 			swapped = true
 			lay(t, filepath.Join(dir, "next.pem"), next.pem)
 		}
-	}
+	})
 	c := real(t, w, fmt.Sprintf("  keys:\n    - {kid: kid-next, secret: \"file:%s/next.pem\"}\n    - {kid: kid-old, secret: \"file:%s/old.pem\"}\n", dir, dir))
 	people := citizens.New("").All()
 	load := func(from, to int) {
@@ -195,7 +195,7 @@ func TestCertificatesRotate(t *testing.T) {
 		w.backOffice("POST", "/back-office/certificates", p.cert)
 	}
 	var used []string
-	w.watch = func(r *http.Request, body []byte) {
+	w.watching(func(r *http.Request, body []byte) {
 		if !strings.HasSuffix(r.URL.Path, "/soap/6001") {
 			return
 		}
@@ -204,7 +204,7 @@ func TestCertificatesRotate(t *testing.T) {
 				used = append(used, name)
 			}
 		}
-	}
+	})
 	c := real(t, w, fmt.Sprintf("  keys: [{kid: kid, secret: \"file:%[1]s/signing.pem\"}]\n  certificates:\n    - {certificate: \"file:%[1]s/gone.crt\", key: \"file:%[1]s/gone.key\"}\n"+
 		"    - {certificate: \"file:%[1]s/next.crt\", key: \"file:%[1]s/next.key\"}\n    - {certificate: \"env:ANAGRAFE_TEST_CERTIFICATE\", key: \"file:%[1]s/old.key\"}\n", dir))
 	r, err := do(t, c, "residence", "", map[string]any{"tax_code": mario})
