@@ -82,7 +82,8 @@ func relationCode(relation string) string {
 
 // mover is somebody as service 5005 wants to be told of.
 type mover struct {
-	generalita any
+	taxCode    string
+	generalita any    // as the register has them
 	relation   string // codiceLegame
 }
 
@@ -173,7 +174,7 @@ func (c *Connector) movers(ctx context.Context, call connectors.Call) (town any,
 	if town == nil || str(town, "codiceIstat") != c.cfg.Municipality {
 		return nil, nil, &fault.Error{Kind: fault.Rejected, Name: "not_resident", Detail: "the person is not resident in this Comune"}
 	}
-	list = []mover{{dig(home[0], "generalita"), "1"}}
+	list = []mover{{str(call.Args, "tax_code"), dig(home[0], "generalita"), "1"}}
 	members, _ := call.Args["members"].([]any)
 	if len(members) == 0 {
 		return town, list, nil
@@ -191,7 +192,7 @@ func (c *Connector) movers(ctx context.Context, call connectors.Call) (town any,
 		if code == "" {
 			code = "99" // other
 		}
-		list = append(list, mover{dig(sheet[at], "generalita"), code})
+		list = append(list, mover{str(m, "tax_code"), dig(sheet[at], "generalita"), code})
 	}
 	return town, list, nil
 }
@@ -218,7 +219,7 @@ func (c *Connector) request5005(n int64, args map[string]any, town any, movers [
 		"<numeroCivico>" + tag("numero", house) + maybe("esponente1", letter) + "</numeroCivico></indirizzo>" + tag("dataDecorrenzaResidenza", since) + "</residenzaFamiglia>")
 	for _, m := range movers {
 		g := m.generalita
-		b.WriteString("<elencoSoggettiFamiglia><generalita><codiceFiscale>" + tag("codFiscale", str(g, "codiceFiscale", "codFiscale")) + "</codiceFiscale>")
+		b.WriteString("<elencoSoggettiFamiglia><generalita><codiceFiscale>" + tag("codFiscale", m.taxCode) + "</codiceFiscale>")
 		for _, x := range [][2]string{{"cognome", "senzaCognome"}, {"nome", "senzaNome"}} {
 			if s := str(g, x[0]); s != "" {
 				b.WriteString(tag(x[0], s))

@@ -279,7 +279,7 @@ func (e *Emulator) judge(q *em5005Request, now time.Time) (*emMoved, emFault) {
 	case q.head.protocol == "":
 		return no("EC027", "protocollo della dichiarazione assente")
 	case len(q.movers) == 0:
-		return no("EC013", "nessun soggetto indicato")
+		return no("EC013", "nessun soggetto presente")
 	}
 	// ANPR holds the addresses of the national archive of streets (ANNCSU); here
 	// those of the city's directory stand for it.
@@ -300,7 +300,7 @@ func (e *Emulator) judge(q *em5005Request, now time.Time) (*emMoved, emFault) {
 		case p.Status != citizens.Active:
 			return no("EC002", "soggetto non iscritto in anagrafe")
 		case sheet != "" && p.Family != sheet, slices.ContainsFunc(x.Movers, func(o emMover) bool { return o.TaxCode == p.TaxCode }):
-			return no("EC020", "i soggetti non sono di una stessa scheda di famiglia, o uno e' indicato due volte")
+			return no("EC020", "i soggetti non sono di una stessa scheda di famiglia, o uno compare due volte")
 		case m.since != q.since:
 			return no("EC026", "decorrenza del legame diversa da quella della residenza")
 		}

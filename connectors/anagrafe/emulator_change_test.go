@@ -185,6 +185,13 @@ func TestEmulatorRefusesChanges(t *testing.T) {
 	}
 }
 
+// TestChangesAreOfficial holds what the connector writes to the XSD.
+func TestChangesAreOfficial(t *testing.T) {
+	for _, request := range anagrafe.Changes() {
+		validate5005(t, request+"|", "m:Richiesta5005", "|")
+	}
+}
+
 func validate5005(t *testing.T, envelope, root, end string) {
 	t.Helper()
 	validateWith(t, "5000mutazione.xsd", envelope, root, end)
