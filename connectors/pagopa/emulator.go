@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"log/slog"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/page"
 )
 
 // Emulator plays pagoPA: GPD and the receipts' archive, Checkout with a page on
@@ -33,6 +35,7 @@ type Emulator struct {
 	cfg  connectors.EmulatorConfig
 	mux  *http.ServeMux
 	http *http.Client
+	look *template.Template // of the page of payment
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -67,7 +70,11 @@ func (c *Connector) Emulator(cfg connectors.EmulatorConfig) (connectors.Emulator
 	if cfg.URL == nil {
 		cfg.URL = func() string { return "" }
 	}
-	e := &Emulator{name: c.desc.Name, ops: c.desc.Operations, cfg: cfg, mux: http.NewServeMux(),
+	look, err := page.Parse(emPageText)
+	if err != nil {
+		return nil, fmt.Errorf("making the page of Checkout: %w", err)
+	}
+	e := &Emulator{look: look, name: c.desc.Name, ops: c.desc.Operations, cfg: cfg, mux: http.NewServeMux(),
 		http: &http.Client{Transport: &http.Transport{Proxy: nil, MaxIdleConnsPerHost: 16}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	const org = "/gpd/debt-positions-service/v1/organizations/{org}/debtpositions"
@@ -94,6 +101,7 @@ func (c *Connector) Emulator(cfg connectors.EmulatorConfig) (connectors.Emulator
 	} {
 		e.mux.HandleFunc(pattern, e.serve(h.op, h.f))
 	}
+	e.mux.HandleFunc("GET /static/{name}", e.static)
 	e.mux.HandleFunc("/", e.serve("", func(*emCall) emAnswer { return emProblem(http.StatusNotFound, "the platform has no such address") }))
 	return e, nil
 }

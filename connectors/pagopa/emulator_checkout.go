@@ -1,16 +1,15 @@
 package pagopa
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"fmt"
-	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 
+	"github.com/dime-bus/dime/internal/page"
 	"github.com/dime-bus/dime/internal/taxcode"
 )
 
@@ -85,47 +84,78 @@ func (e *Emulator) createCart(c *emCall) emAnswer {
 //go:embed emulator_checkout.html
 var emPageText string
 
+// emPage is a page of payment. Pay, Cancel and Here are addresses below the
+// emulator's own.
 type emPage struct {
-	Title, Problem, Code, Nonce string
-	Pay, Cancel, Back           string
-	Items                       []emShown // what is to be paid, or was
-	Total                       string    // of more than one
-	Done                        bool
+	page.Frame
+	W             emWords
+	Problem, Code string
+	Pay, Cancel   string
+	Back          string
+	Items         []emShown // what is to be paid, or was
+	Total         string    // of more than one
+	Done          bool
 }
 
 // emShown is a notice as a person reads it.
 type emShown struct{ Company, Description, Notice, Amount string }
 
-// page shows a page of Checkout; a form may lead on to the addresses in to.
-func (e *Emulator) page(status int, p emPage, to ...string) emAnswer {
-	p.Nonce = emRandom()
-	t, err := template.New("checkout").Parse(emPageText)
-	var b bytes.Buffer
-	if err == nil {
-		err = t.Execute(&b, p)
+// newPage is the page of payment at here, in the language of who asks.
+func (e *Emulator) newPage(c *emCall, here string) emPage {
+	base, lang := "", page.Language(c.r)
+	if u, err := url.Parse(e.cfg.URL()); err == nil {
+		base = u.Path
 	}
+	w := emWordsIn(lang)
+	return emPage{W: w, Frame: page.Frame{Lang: lang, Title: w.payment, Name: w.Name, Tagline: w.Tagline, Here: base + here, Static: base + "/static"}}
+}
+
+// at is an address below here, in the page's language.
+func (p emPage) at(word string) string { return page.In(p.Lang, p.Here+word) }
+
+// page shows a page of payment; a form may lead on to the addresses in to.
+func (e *Emulator) page(status int, p emPage, to ...string) emAnswer {
+	b, err := page.Render(e.look, p)
 	if err != nil {
 		e.cfg.Log.Error("showing the page of Checkout", "error", err)
 		return emProblem(http.StatusInternalServerError, "the page can't be shown")
 	}
-	forms := "'self'"
+	forms := []string{"'self'"}
 	for _, x := range to {
 		if u, err := url.Parse(x); err == nil && u.Host != "" {
-			forms += " " + u.Scheme + "://" + u.Host
+			forms = append(forms, u.Scheme+"://"+u.Host)
 		}
 	}
-	return emAnswer{status: status, raw: b.Bytes(), kind: "text/html; charset=utf-8", header: map[string]string{
-		"Content-Security-Policy": "default-src 'none'; style-src 'nonce-" + p.Nonce + "'; form-action " + forms + "; base-uri 'none'; frame-ancestors 'none'",
-		"Cache-Control":           "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
-	}}
+	h := http.Header{}
+	page.Secure(h, forms...)
+	header := map[string]string{"Cache-Control": "no-store", "Content-Language": p.Lang, "Vary": "Accept-Language"}
+	for name := range h {
+		header[name] = h.Get(name)
+	}
+	return emAnswer{status: status, raw: b, kind: "text/html; charset=utf-8", header: header}
 }
 
-func emEuro(cents int) string {
+// static answers with the style sheets of the pages.
+func (e *Emulator) static(w http.ResponseWriter, r *http.Request) {
+	if !page.ServeStatic(w, r, r.PathValue("name")) {
+		http.NotFound(w, r)
+	}
+}
+
+// emEuro writes an amount as the language does.
+func emEuro(lang string, cents int) string {
+	thousands, point, before, after := ".", ",", "", " €"
+	switch lang {
+	case "en":
+		thousands, point, before, after = ",", ".", "€", ""
+	case "fr":
+		thousands = "\u202f"
+	}
 	s := fmt.Sprintf("%d", cents/100)
 	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "." + s[i:]
+		s = s[:i] + thousands + s[i:]
 	}
-	return fmt.Sprintf("%s,%02d €", s, cents%100)
+	return fmt.Sprintf("%s%s%s%02d%s", before, s, point, cents%100, after)
 }
 
 func (e *Emulator) cartOf(c *emCall) *emCart {
@@ -137,8 +167,15 @@ func (e *Emulator) cartOf(c *emCall) *emCart {
 	return e.mem.carts[c.r.PathValue("cart")]
 }
 
-func emNoPage() emPage {
-	return emPage{Title: "Pagina non trovata", Problem: "Questa pagina di pagamento non esiste o è scaduta."}
+// cartPage is the page of a cart.
+func (e *Emulator) cartPage(c *emCall) emPage {
+	return e.newPage(c, "/checkout/pay/"+url.PathEscape(c.r.PathValue("cart")))
+}
+
+func (e *Emulator) noPage(c *emCall) emAnswer {
+	p := e.cartPage(c)
+	p.Title, p.Problem = p.W.noPage, p.W.noPageText
+	return e.page(http.StatusNotFound, p)
 }
 
 // payPage asks the creditor about the notices, as the node does before it shows
@@ -146,9 +183,11 @@ func emNoPage() emPage {
 func (e *Emulator) payPage(c *emCall) emAnswer {
 	cart := e.cartOf(c)
 	if cart == nil {
-		return e.page(http.StatusNotFound, emNoPage())
+		return e.noPage(c)
 	}
-	return e.offer(c.r.Context(), cart.Notices, emPage{Pay: cart.ID + "/paga", Cancel: cart.ID + "/annulla", Back: cart.Error}, cart.OK, cart.Cancel)
+	p := e.cartPage(c)
+	p.Pay, p.Cancel, p.Back = p.at("/paga"), p.at("/annulla"), cart.Error
+	return e.offer(c.r.Context(), cart.Notices, p, cart.OK, cart.Cancel)
 }
 
 // offer shows notices with the button that pays them, or why one can't be paid.
@@ -165,10 +204,10 @@ func (e *Emulator) offer(ctx context.Context, items []emItem, p emPage, to ...st
 			f = &emFault{"PPT_ERRORE_EMESSO_DA_PAA", "the amount has changed"}
 		}
 		if f != nil {
-			p.Title = "Pagamento non possibile"
+			p.Title = p.W.impossible
 			return e.refused(n, f, p, to...)
 		}
-		p.Items = append(p.Items, emShown{v.company, v.description, n.Notice, emEuro(v.amount)})
+		p.Items = append(p.Items, emShown{v.company, v.description, n.Notice, emEuro(p.Lang, v.amount)})
 		total += v.amount
 	}
 	if unpaid == 0 {
@@ -177,42 +216,24 @@ func (e *Emulator) offer(ctx context.Context, items []emItem, p emPage, to ...st
 		}
 		return e.done(items, p)
 	}
-	p.Title = "Pagamento"
 	if unpaid > 1 {
-		p.Total = emEuro(total)
+		p.Total = emEuro(p.Lang, total)
 	}
 	return e.page(http.StatusOK, p, to...)
 }
 
 // refused shows why a notice can't be paid.
 func (e *Emulator) refused(n emItem, f *emFault, p emPage, to ...string) emAnswer {
-	p.Code, p.Problem, p.Items = f.code, emSorry(f.code), []emShown{{Notice: n.Notice}}
+	p.Code, p.Problem, p.Items = f.code, p.W.sorry(f.code), []emShown{{Notice: n.Notice}}
 	return e.page(http.StatusOK, p, to...)
 }
 
 func (e *Emulator) done(items []emItem, p emPage) emAnswer {
-	p.Title, p.Done, p.Items = "Pagamento eseguito", true, nil
+	p.Title, p.Done, p.Items = p.W.done, true, nil
 	for _, n := range items {
 		p.Items = append(p.Items, emShown{Notice: n.Notice})
 	}
 	return e.page(http.StatusOK, p)
-}
-
-// emSorry says a fault to a person.
-func emSorry(code string) string {
-	switch code {
-	case "PAA_PAGAMENTO_SCONOSCIUTO":
-		return "L'avviso non risulta all'ente. Controlla il numero dell'avviso."
-	case "PAA_PAGAMENTO_DUPLICATO":
-		return "Questo avviso è già stato pagato."
-	case "PAA_PAGAMENTO_SCADUTO":
-		return "Questo avviso è scaduto. Rivolgiti all'ente per averne uno nuovo."
-	case "PAA_PAGAMENTO_ANNULLATO":
-		return "L'ente ha annullato questo avviso."
-	case "PAA_PAGAMENTO_IN_CORSO":
-		return "C'è già un pagamento in corso per questo avviso. Riprova fra qualche minuto."
-	}
-	return "Al momento questo avviso non si può pagare. Per esso nessun importo è stato addebitato: riprova più tardi."
 }
 
 func (e *Emulator) paid(org, notice string) bool {
@@ -226,11 +247,13 @@ func (e *Emulator) paid(org, notice string) bool {
 func (e *Emulator) pay(c *emCall) emAnswer {
 	cart := e.cartOf(c)
 	if cart == nil {
-		return e.page(http.StatusNotFound, emNoPage())
+		return e.noPage(c)
 	}
 	for _, n := range cart.Notices {
 		if f := e.payOnce(c.r.Context(), n.Org, n.Notice, n.Amount); f != nil {
-			return e.refused(n, f, emPage{Title: "Pagamento non riuscito", Back: cart.Error})
+			p := e.cartPage(c)
+			p.Title, p.Back = p.W.failed, cart.Error
+			return e.refused(n, f, p)
 		}
 	}
 	return emAnswer{status: http.StatusSeeOther, header: map[string]string{"Location": cart.OK, "Cache-Control": "no-store"}}
@@ -239,7 +262,7 @@ func (e *Emulator) pay(c *emCall) emAnswer {
 func (e *Emulator) cancelPayment(c *emCall) emAnswer {
 	cart := e.cartOf(c)
 	if cart == nil {
-		return e.page(http.StatusNotFound, emNoPage())
+		return e.noPage(c)
 	}
 	to := cart.OK // where all is paid, in another window, nothing can be given up any more
 	for _, n := range cart.Notices {
@@ -272,27 +295,38 @@ func (e *Emulator) brought(c *emCall) (n emItem, known bool) {
 	return n, emNotice(n.Notice) && n.Org != ""
 }
 
-func emNoNotice() emPage {
-	return emPage{Title: "Avviso sconosciuto", Problem: "Nessun ente di questa città ha emesso questo avviso."}
+// counter is the page of a notice that somebody brings.
+func (e *Emulator) counter(c *emCall) emPage {
+	return e.newPage(c, "/paga/"+url.PathEscape(c.r.PathValue("notice")))
+}
+
+func (e *Emulator) noNotice(c *emCall) emAnswer {
+	p := e.counter(c)
+	p.Title, p.Problem = p.W.noNotice, p.W.noNoticeText
+	return e.page(http.StatusNotFound, p)
 }
 
 func (e *Emulator) counterPage(c *emCall) emAnswer {
 	n, known := e.brought(c)
 	if !known {
-		return e.page(http.StatusNotFound, emNoNotice())
+		return e.noNotice(c)
 	}
-	return e.offer(c.r.Context(), []emItem{n}, emPage{Pay: n.Notice})
+	p := e.counter(c)
+	p.Pay = p.at("")
+	return e.offer(c.r.Context(), []emItem{n}, p)
 }
 
 func (e *Emulator) payAtCounter(c *emCall) emAnswer {
 	n, known := e.brought(c)
 	if !known {
-		return e.page(http.StatusNotFound, emNoNotice())
+		return e.noNotice(c)
 	}
+	p := e.counter(c)
 	if f := e.payOnce(c.r.Context(), n.Org, n.Notice, 0); f != nil {
-		return e.refused(n, f, emPage{Title: "Pagamento non riuscito"})
+		p.Title = p.W.failed
+		return e.refused(n, f, p)
 	}
-	return e.done([]emItem{n}, emPage{})
+	return e.done([]emItem{n}, p)
 }
 
 // payOnce pays a notice unless it is paid.

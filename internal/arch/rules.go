@@ -61,7 +61,7 @@ var layers = [...]Layer{
 	{
 		Name: "connector", Of: []string{"connectors/..."},
 		May: []string{"connectors", "internal/fault", "internal/clock", "internal/schema", "internal/expression",
-			"internal/yamldoc", "internal/httpclient", "internal/taxcode", "internal/citizens", "internal/xml/...", "internal/jose/...", "internal/document/..."},
+			"internal/yamldoc", "internal/httpclient", "internal/taxcode", "internal/citizens", "internal/xml/...", "internal/jose/...", "internal/document/...", "internal/page"},
 		Tests:   []string{"connectors/connectortest", "connectors/city", "internal/store/serial"},
 		Because: "A connector never knows pipeline, bus, routes or a neighbour.",
 	},
@@ -131,7 +131,7 @@ var owners = [...]Owner{
 	{Library: "github.com/spf13", By: []string{"cmd/..."}},
 	{Library: "github.com/rogpeppe/go-internal", By: []string{"cmd/..."}, Tests: true, Because: "testscript and txtar are the form of golden tests."},
 	{Library: "github.com/google/go-cmp", Tests: true, Because: "Tests and suites (storetest ...) are the standard library and go-cmp."},
-	{Library: "golang.org/x/text", By: []string{"internal/gateway/...", "internal/taxcode", "internal/document/verify"}, Because: "Language negotiation at the edge; names without their accents."},
+	{Library: "golang.org/x/text", By: []string{"internal/page", "internal/gateway/...", "internal/taxcode"}, Because: "Language negotiation at the edge; names without their accents."},
 }
 
 // Layers, Owners and Readers return copies of the tables.

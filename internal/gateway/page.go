@@ -1,43 +1,29 @@
 package gateway
 
 import (
-	"bytes"
-	"compress/gzip"
-	"embed"
+	_ "embed"
 	"fmt"
 	"html/template"
-	"io"
-	"mime"
 	"net/http"
-	"path"
 	"strings"
 	"time"
+
+	"github.com/dime-bus/dime/internal/page"
 )
 
-//go:embed page.html static/*.gz static/*.css static/*.woff2
-var files embed.FS
+//go:embed page.html
+var firstPageText string
 
-// policy lets the page load its own style sheets and fonts and nothing else: no
-// script, no frame, no form. Bootstrap Italia carries its icons as data: URLs.
-const policy = "default-src 'none'; style-src 'self'; font-src 'self' data:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-func secure(h http.Header) {
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-	h.Set("Content-Security-Policy", policy)
-}
+func secure(h http.Header) { page.Secure(h) }
 
 // otherPages is everything that is not under /v1.
 func (g *Gateway) otherPages(extra map[string]http.Handler) (mux *http.ServeMux, err error) {
-	page, err := template.ParseFS(files, "page.html")
+	first, err := page.Parse(firstPageText)
 	if err != nil {
-		return nil, fmt.Errorf("reading the first page: %w", err)
+		return nil, fmt.Errorf("making the first page: %w", err)
 	}
 	mux = http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { g.firstPage(page, w, r) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { g.firstPage(first, w, r) })
 	mux.HandleFunc("GET /openapi.json", g.serveOpenAPI)
 	mux.HandleFunc("GET /static/{name}", g.serveStatic)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -88,74 +74,10 @@ func (g *Gateway) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) serveStatic(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	h := w.Header()
-	secure(h)
-	b, err := files.ReadFile("static/" + name)
-	if err != nil {
-		var packed []byte
-		if packed, err = files.ReadFile("static/" + name + ".gz"); err == nil {
-			h.Set("Vary", "Accept-Encoding")
-			if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-				h.Set("Content-Encoding", "gzip")
-				b = packed
-			} else {
-				b, err = unpack(packed)
-			}
-		}
-	}
-	if err != nil || strings.HasSuffix(name, ".gz") {
-		h.Del("Content-Encoding")
+	if !page.ServeStatic(w, r, r.PathValue("name")) {
+		secure(w.Header())
 		a := answer{w: w, g: g, table: g.table.Load(), lang: language(r.Header)}
 		g.missing(&a, nil)
-		return
-	}
-	kind := mime.TypeByExtension(path.Ext(name))
-	if path.Ext(name) == ".woff2" { // not in every system's table
-		kind = "font/woff2"
-	}
-	h.Set("Content-Type", kind)
-	h.Set("Cache-Control", "public, max-age=3600")
-	_, _ = w.Write(b) // the client may be gone
-}
-
-func unpack(b []byte) ([]byte, error) {
-	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err != nil {
-		return nil, fmt.Errorf("unpacking a static file: %w", err)
-	}
-	return io.ReadAll(z)
-}
-
-// pageWords are the page's texts in one language.
-type pageWords struct {
-	Title, Skip, Languages, Tagline, Lead, Program, Since, City, NoCity, OpenAPI string
-	Routes, RoutesCaption, Route, What, Begins, Version, NoRoutes                string
-	Connectors, ConnectorsCaption, Connector, Operations, NoConnectors, Foot     string
-}
-
-func wordsIn(lang string) pageWords {
-	if lang == "it" {
-		return pageWords{
-			Title: "Che cosa è in funzione", Skip: "Vai al contenuto principale", Languages: "Lingua della pagina",
-			Tagline: "Il bus di integrazione della città", Lead: "I servizi della città che questo bus mette in comunicazione, nella versione ora in funzione.",
-			Program: "Programma", Since: "In funzione da", City: "Città virtuale", NoCity: "non attiva", OpenAPI: "Documento OpenAPI dei servizi",
-			Routes: "Percorsi", RoutesCaption: "I percorsi in funzione, come iniziano e l'impronta della loro versione.",
-			Route: "Percorso", What: "Che cosa fa", Begins: "Come inizia", Version: "Versione", NoRoutes: "Nessun percorso è in funzione.",
-			Connectors: "Sistemi collegati", ConnectorsCaption: "I sistemi esterni che i percorsi interrogano.",
-			Connector: "Sistema", Operations: "Operazioni", NoConnectors: "Nessun sistema è collegato.",
-			Foot: "software libero, licenza EUPL 1.2",
-		}
-	}
-	return pageWords{
-		Title: "What is running", Skip: "Skip to the main content", Languages: "Language of the page",
-		Tagline: "The city's integration bus", Lead: "The city's services that this bus connects, in the version that runs now.",
-		Program: "Program", Since: "Running since", City: "Virtual city", NoCity: "off", OpenAPI: "OpenAPI document of the services",
-		Routes: "Routes", RoutesCaption: "The routes in force, how they begin, and the digest of their version.",
-		Route: "Route", What: "What it does", Begins: "How it begins", Version: "Version", NoRoutes: "No route is in force.",
-		Connectors: "Connected systems", ConnectorsCaption: "The outside systems that routes call.",
-		Connector: "System", Operations: "Operations", NoConnectors: "No system is connected.",
-		Foot: "free software, EUPL 1.2 licence",
 	}
 }
 
@@ -165,40 +87,56 @@ type routeRow struct {
 	Begins              []string
 }
 
-func (g *Gateway) firstPage(page *template.Template, w http.ResponseWriter, r *http.Request) {
-	lang := r.URL.Query().Get("lang")
-	if lang != "it" && lang != "en" {
-		if lang = language(r.Header); lang != "it" {
-			lang = "en"
-		}
-	}
+// firstView is what the first page shows.
+type firstView struct {
+	page.Frame
+	W             pageWords
+	About         About
+	AboutLang     string // routes and connectors describe themselves in the files' language
+	Back, BackIs  string // to who comes back from paying: the words, and good or note
+	Since, Uptime string
+	SinceText     string
+	Routes        []routeRow
+	Connectors    []Connector
+}
+
+func (g *Gateway) firstPage(t *template.Template, w http.ResponseWriter, r *http.Request) {
+	lang := page.Language(r)
+	words := wordsIn(lang)
 	city := g.table.Load().city
 	about := *g.about.Load()
 	rows := make([]routeRow, 0, len(city.Routes))
 	for _, rt := range city.Routes {
 		rows = append(rows, routeRow{rt.Name, rt.About, shortDigest(rt.Digest), rt.Label, begins(rt)})
 	}
-	var b bytes.Buffer
-	err := page.Execute(&b, map[string]any{
-		"Lang": lang, "W": wordsIn(lang), "About": about, "Routes": rows, "Connectors": city.Connectors,
-		// Routes and connectors describe themselves in English (the files' language).
-		"AboutLang": "en",
-		"Since":     about.Started.UTC().Format(time.RFC3339),
-		"SinceText": about.Started.UTC().Format("2006-01-02 15:04 UTC"),
-		"Uptime":    g.cfg.Clock.Now().Sub(about.Started).Truncate(time.Second).String(),
-	})
-	if err != nil {
-		g.cfg.Log.Error("rendering the first page", "error", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
+	v := firstView{
+		Frame: page.Frame{Lang: lang, Title: words.Title, Name: about.Name, Tagline: words.Tagline, Home: page.In(lang, "/"), Here: "/", Static: "/static"},
+		W:     words, About: about, AboutLang: "en",
+		Since:     about.Started.UTC().Format(time.RFC3339),
+		SinceText: about.Started.UTC().Format("02/01/2006, 15:04 UTC"),
+		Uptime:    g.cfg.Clock.Now().Sub(about.Started).Truncate(time.Second).String(),
+		Routes:    rows, Connectors: city.Connectors,
+	}
+	// The parameter by which a page of payment tells how it ended. Anybody can write
+	// it, so the words claim nothing that only a receipt proves.
+	switch end := r.URL.Query().Get("esito"); end {
+	case "ok":
+		v.Back, v.BackIs = words.PaidBack, "good"
+	case "annullato":
+		v.Back, v.BackIs = words.CancelledBack, "note"
+	case "errore":
+		v.Back, v.BackIs = words.FailedBack, "note"
+	}
+	if v.Back != "" {
+		v.Here = "/?esito=" + r.URL.Query().Get("esito")
 	}
 	h := w.Header()
 	secure(h)
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Language", lang)
 	h.Set("Cache-Control", "no-cache")
-	h.Set("Vary", "Accept-Language")
-	_, _ = w.Write(b.Bytes()) // the client may be gone
+	if err := page.Write(w, http.StatusOK, t, lang, v); err != nil {
+		g.cfg.Log.Error("showing the first page", "error", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+	}
 }
 
 func shortDigest(d string) string {

@@ -1,17 +1,12 @@
 package gateway
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,7 +20,7 @@ import (
 func TestFirstPage(t *testing.T) {
 	f := open(t)
 	for _, tt := range []struct{ target, accept, lang, want string }{
-		{"/", "", "it", "Che cosa è in funzione"}, {"/", "de", "en", "What is running"}, {"/", "it;q=0.5, en", "en", "What is running"},
+		{"/", "", "it", "Che cosa è in funzione"}, {"/", "de", "de", "Was in Betrieb ist"}, {"/", "fr-CA", "fr", "Ce qui est en service"}, {"/", "it;q=0.5, en", "en", "What is running"},
 		{"/?lang=it", "en", "it", "Vai al contenuto"}, {"/?lang=en", "it", "en", "Skip to"}, {"/?lang=%3Cscript%3E", "", "it", "Percorsi (7)"},
 	} {
 		w := f.do("GET", tt.target, "", "Accept-Language: "+tt.accept)
@@ -62,13 +57,13 @@ func howlers(t *testing.T, body string) {
 	t.Helper()
 	count := func(re string) int { return len(regexp.MustCompile(re).FindAllString(body, -1)) }
 	for what, ok := range map[string]bool{
-		"a language":               count(`<html lang="(it|en)">`) == 1,
+		"a language":               count(`<html lang="(it|en|de|fr)">`) == 1,
 		"a title":                  count(`<title>[^<]{5,}</title>`) == 1,
 		"one h1":                   count(`<h1>`) == 1,
 		"no heading level skipped": count(`<h[3-6]`) == 0,
 		"one main":                 count(`<main `) == 1 && strings.Contains(body, `<main id="main"`),
 		"one header and footer":    count(`<header`) == 1 && count(`<footer`) == 1,
-		"named navigation":         count(`<nav `) == count(`<nav aria-label="[^"]+`),
+		"named navigation":         count(`<nav `) == count(`<nav [^>]*aria-label="[^"]+`),
 		"a skip link first":        strings.Index(body, `href="#main"`) < strings.Index(body, "<header"),
 		"captions":                 count(`<table`) == count(`<caption>[^<]+`),
 		"scoped headers":           count(`<th[ >]`) == count(`<th scope="(col|row)" `),
@@ -110,22 +105,23 @@ func TestStatic(t *testing.T) {
 			t.Errorf("%s: %d, want %d", target, w.Code, want)
 		}
 	}
-	plain := f.do("GET", "/static/bootstrap-italia.min.css", "").Body.Bytes()
-	packed := f.do("GET", "/static/bootstrap-italia.min.css", "", "Accept-Encoding: gzip")
-	z, err := gzip.NewReader(packed.Body)
-	if err != nil || packed.Header().Get("Content-Encoding") != "gzip" {
-		t.Fatal(err)
+}
+
+// TestBackFromPaying: who comes back from the page of payment is told what now, and
+// nothing that the address alone could not know.
+func TestBackFromPaying(t *testing.T) {
+	f := open(t)
+	for end, want := range map[string]string{"ok": "non devi fare altro", "annullato": "Hai lasciato", "errore": "non è riuscito"} {
+		body := f.do("GET", "/?esito="+end, "").Body.String()
+		if !strings.Contains(body, want) || !strings.Contains(body, `href="/?esito=`+end+`&amp;lang=fr"`) {
+			t.Errorf("%s: it lacks %q, or forgets it in another language", end, want)
+		}
+		howlers(t, body)
 	}
-	unpacked, err := io.ReadAll(z)
-	if err != nil || !bytes.Equal(plain, unpacked) {
-		t.Error("packed and plain differ", err)
-	}
-	readme, err := os.ReadFile("static/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if sum := sha256.Sum256(plain); !strings.Contains(string(readme), hex.EncodeToString(sum[:])) {
-		t.Error("the style sheet is not the one that static/README.md names")
+	for _, target := range []string{"/", "/?esito=", "/?esito=%3Cb%3E"} {
+		if body := f.do("GET", target, "").Body.String(); strings.Contains(body, "pagina di pagamento") || strings.Contains(body, "<b>") {
+			t.Errorf("%s tells of a payment", target)
+		}
 	}
 }
 

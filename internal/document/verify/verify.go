@@ -4,7 +4,6 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -14,22 +13,19 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/text/language"
-
 	"github.com/dime-bus/dime/internal/document/archive"
 	"github.com/dime-bus/dime/internal/document/certificate"
 	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/page"
 )
 
 // maxUpload bounds a file that somebody compares.
 const maxUpload = 4 << 20
-
-// policy allows the bus's own style sheets and fonts and forms to this site.
-const policy = "default-src 'none'; style-src 'self'; font-src 'self' data:; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 // Register is the archive as the pages see it.
 type Register interface {
@@ -51,7 +47,6 @@ type Config struct {
 type pages struct {
 	Config
 	page *template.Template
-	lang language.Matcher
 }
 
 //go:embed page.html
@@ -59,14 +54,14 @@ var source string
 
 // Handlers are the public handlers by net/http pattern.
 func Handlers(cfg Config) (map[string]http.Handler, error) {
-	t, err := template.New("verify").Parse(source)
+	t, err := page.Parse(source)
 	if err != nil {
-		return nil, fmt.Errorf("reading the verification page: %w", err)
+		return nil, fmt.Errorf("making the verification page: %w", err)
 	}
 	if cfg.Zone == nil {
 		cfg.Zone = time.UTC
 	}
-	p := &pages{cfg, t, language.NewMatcher([]language.Tag{language.Italian, language.English, language.German, language.French})}
+	p := &pages{cfg, t}
 	return map[string]http.Handler{
 		"GET /verifica/{code}":            http.HandlerFunc(p.show),
 		"POST /verifica/{code}":           http.HandlerFunc(p.holder),
@@ -77,39 +72,48 @@ func Handlers(cfg Config) (map[string]http.Handler, error) {
 
 // view is what the page shows.
 type view struct {
-	Lang, City, Code, Path string
-	W                      words
-	Languages              [4][2]string // tag and name
-	Found                  bool
-	Title                  string
-	Issued                 string
-	Day                    string
-	Protocol               string
-	Withdrawn              bool
-	SHA256                 string
-	Holder                 *archive.Holder
-	HolderError            string
-	Same, Other            bool
-	UploadError            string
-	Problem                string
+	page.Frame
+	Code           string
+	Self, Compare  string // where the forms lead
+	W              words
+	Found, English bool
+	Document       string // its kind
+	Issued         string
+	Day            string
+	Protocol       string
+	Withdrawn      bool
+	SHA256         string
+	Holder         *archive.Holder
+	HolderError    string
+	Same, Other    bool
+	UploadError    string
+	Problem        string
 }
 
 func (p *pages) view(r *http.Request) *view {
-	tags := []string{"it", "en", "de", "fr"}
-	lang := r.URL.Query().Get("lang")
-	if !strings.Contains(" it en de fr ", " "+lang+" ") || lang == "" {
-		accepted, _, err := language.ParseAcceptLanguage(r.Header.Get("Accept-Language"))
-		at := 0
-		if err == nil && len(accepted) > 0 {
-			_, at, _ = p.lang.Match(accepted...)
-		}
-		lang = tags[at]
-	}
-	code := archive.Code(r.PathValue("code"))
+	lang, code := page.Language(r), archive.Code(r.PathValue("code"))
+	w, here := wordsIn(lang), "/verifica/"+url.PathEscape(code)
 	return &view{
-		Lang: lang, City: p.City, Code: code, Path: "/verifica/" + code, W: wordsIn(lang),
-		Languages: [4][2]string{{"it", "Italiano"}, {"en", "English"}, {"de", "Deutsch"}, {"fr", "Français"}},
+		Frame: page.Frame{Lang: lang, Name: p.City, Tagline: w.Service, Home: page.In(lang, "/"), Here: here, Static: "/static"},
+		Code:  code, Self: page.In(lang, here), Compare: page.In(lang, here+"/confronto"), W: w, English: lang == "en",
 	}
+}
+
+// title is the window's: an error first, then the state.
+func (v *view) title() string {
+	state := v.W.Valid
+	switch {
+	case v.Problem != "":
+		return v.W.Title
+	case !v.Found:
+		return v.W.Missing
+	case v.Withdrawn:
+		state = v.W.Withdrawn
+	}
+	if v.HolderError != "" || v.UploadError != "" {
+		state = v.W.Error + " – " + state
+	}
+	return state + " – " + v.Document
 }
 
 // entry fills in the public entry, or answers and says false.
@@ -117,17 +121,16 @@ func (p *pages) entry(w http.ResponseWriter, r *http.Request, v *view) bool {
 	e, err := p.Register.Entry(r.Context(), v.Code)
 	if err != nil {
 		if f := fault.From(err); f.Kind == fault.NotFound {
-			v.Path, v.Code = "", ""
 			p.write(w, http.StatusNotFound, v)
 			return false
 		}
 		p.Log.ErrorContext(r.Context(), "verifying a document", "error", err)
-		v.Path, v.Code, v.Problem = "", "", v.W.Broken
+		v.Problem = v.W.Broken
 		p.write(w, http.StatusServiceUnavailable, v)
 		return false
 	}
 	at := e.Issued.In(p.Zone)
-	v.Found, v.Title, v.Withdrawn, v.Protocol = true, certificate.Title(e.Kind, v.Lang), e.Withdrawn, e.Protocol
+	v.Found, v.Document, v.Withdrawn, v.Protocol = true, certificate.Title(e.Kind, v.Lang), e.Withdrawn, e.Protocol
 	v.Issued, v.Day, v.SHA256 = at.Format("02/01/2006"), at.Format(time.DateOnly), fmt.Sprintf("%x", e.SHA256)
 	return true
 }
@@ -215,30 +218,18 @@ func fileSum(r *http.Request) (string, error) {
 }
 
 func secure(h http.Header) {
-	h.Set("Content-Security-Policy", policy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+	page.Secure(h, "'self'")
 	h.Set("X-Robots-Tag", "noindex")
 	h.Set("Cache-Control", "no-store")
 }
 
 func (p *pages) write(w http.ResponseWriter, status int, v *view) {
-	var b bytes.Buffer
-	if err := p.page.Execute(&b, v); err != nil {
-		p.Log.Error("rendering the verification page", "error", err)
+	v.Title = v.title()
+	secure(w.Header())
+	if err := page.Write(w, status, p.page, v.Lang, v); err != nil {
+		p.Log.Error("showing the verification page", "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
 	}
-	h := w.Header()
-	secure(h)
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Language", v.Lang)
-	h.Set("Vary", "Accept-Language")
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // the client may be gone
 }
 
 // document gives the PDF to its holder; to others it does not exist.

@@ -103,7 +103,7 @@ func TestPage(t *testing.T) {
 		{"/verifica/" + strings.ToLower(code), "en-GB,en;q=0.9", false, 200, []string{`lang="en"`, "valid", "Certificate of residence"}},
 		{"/verifica/" + code, "ja, de;q=0.5", false, 200, []string{"gültig", "Wohnsitzbescheinigung"}},
 		{"/verifica/" + code + "?lang=fr", "de", true, 200, []string{"retiré", "Certificat de résidence"}},
-		{"/verifica/" + code, "", true, 200, []string{"ritirato", "alert-danger"}},
+		{"/verifica/" + code, "", true, 200, []string{"ritirato", "dime-bad"}},
 		{"/verifica/WRONG", "", false, 404, []string{"Documento non trovato"}},
 	} {
 		reg.withdrawn = c.withdrawn
