@@ -330,7 +330,7 @@ func (x *exec) giveUp(t *trip) time.Time {
 
 func (x *exec) intent(kind store.Kind, path string, t *trip) *entry {
 	return &entry{kind: kind, path: path, round: x.round(path), at: x.now(), in: t.call.Args,
-		x: map[string]any{"key": t.call.Key, "until": millis(t.call.GiveUp), "target": t.full}}
+		x: map[string]any{"key": t.call.Key, "until": codec.Millis(t.call.GiveUp), "target": t.full}}
 }
 
 // holds makes sure of 2 s of lease before a request leaves (semantics 11.4).

@@ -9,6 +9,7 @@ import (
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -33,7 +34,7 @@ func (x *exec) inDoubt(op *connectors.Operation, path, word string, patience tim
 	x.doubt.Store(true)
 	if !op.Keyed && op.FoundBy == "" {
 		x.add(&entry{kind: store.Rest, path: path, at: x.now(), flt: flt, fault: faultWord(flt),
-			x: map[string]any{"why": word, "rung": 0, "since": millis(x.now())}})
+			x: map[string]any{"why": word, "rung": 0, "since": codec.Millis(x.now())}})
 		e := parked("unknown", path)
 		e.Ending.Doubt = true
 		return e, nil
@@ -53,7 +54,7 @@ func (x *exec) inDoubt(op *connectors.Operation, path, word string, patience tim
 		return e, nil
 	}
 	x.add(&entry{kind: store.Rest, path: path, at: x.now(), flt: flt, fault: faultWord(flt),
-		x: map[string]any{"why": word, "rung": n + 1, "since": millis(since), "wake": millis(wake)}})
+		x: map[string]any{"why": word, "rung": n + 1, "since": codec.Millis(since), "wake": codec.Millis(wake)}})
 	return step.Outcome{Kind: step.Rest, Wake: wake}, nil
 }
 
@@ -67,7 +68,7 @@ func (x *exec) lastGiveUp(path, word string) time.Time {
 	defer x.mu.Unlock()
 	for i := len(x.log) - 1; i >= 0; i-- {
 		if n := x.log[i]; n.path == path && n.kind == kind {
-			return instant(n.x["until"])
+			return codec.Instant(n.x["until"])
 		}
 	}
 	return time.Time{}
@@ -84,7 +85,7 @@ func (x *exec) rungs(path, word string) (n int, since time.Time) {
 			break // a person began it anew
 		}
 		if e.kind == store.Rest && e.path == path && e.str("why") == word {
-			return e.num("rung"), instant(e.x["since"])
+			return e.num("rung"), codec.Instant(e.x["since"])
 		}
 	}
 	return 0, since
@@ -118,7 +119,7 @@ func (x *exec) resolveDoubt(ctx context.Context, full string, op *connectors.Ope
 		args = map[string]any{}
 	}
 	if op.FoundBy != "" {
-		at := instant(in.x["until"]).Add(x.e.cfg.FoundBySlack)
+		at := codec.Instant(in.x["until"]).Add(x.e.cfg.FoundBySlack)
 		if at.After(x.now()) {
 			x.doubt.Store(true)
 			return step.Outcome{Kind: step.Rest, Wake: at}, nil
@@ -262,6 +263,6 @@ func (x *exec) Defer(_ context.Context, s *language.Step, path string, flt *faul
 	}
 	x.e.cfg.Observer.Deferred(x.p.route.Name, s.Target)
 	x.add(&entry{kind: store.Rest, path: path, at: x.now(), flt: flt, fault: faultWord(flt),
-		x: map[string]any{"why": "defer", "rung": n + 1, "since": millis(since), "wake": millis(wake)}})
+		x: map[string]any{"why": "defer", "rung": n + 1, "since": codec.Millis(since), "wake": codec.Millis(wake)}})
 	return step.Outcome{Kind: step.Rest, Wake: wake}, nil
 }

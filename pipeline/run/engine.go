@@ -16,6 +16,7 @@ import (
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/rate"
 	"github.com/dime-bus/dime/pipeline/run/recall"
+	"github.com/dime-bus/dime/pipeline/run/shape"
 	"github.com/dime-bus/dime/pipeline/run/trouble"
 	"github.com/dime-bus/dime/pipeline/run/waiting"
 )
@@ -142,7 +143,7 @@ type Engine struct {
 	limits   rate.Table
 	ring     recall.Ring[volatileRun]
 	pins     pins
-	shapes   shapes
+	shapes   shape.Table
 	loop     *clock.Kicker // claim loop
 	pub      *clock.Kicker // outbox loop
 	timers   timers

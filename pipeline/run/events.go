@@ -14,6 +14,8 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/head"
+	"github.com/dime-bus/dime/pipeline/run/shape"
 	"github.com/dime-bus/dime/pipeline/run/unmatched"
 	"github.com/dime-bus/dime/pipeline/step"
 )
@@ -21,83 +23,16 @@ import (
 // waitsQueue takes every event type that some version waits for.
 const waitsQueue = "waits"
 
-// shapes is every (event type, shape) that a version waits for (semantics 5.2).
-type shapes struct {
-	mu sync.Mutex
-	by map[string]map[string][]string // type -> shape -> its paths
-}
-
-// learn adds a route's shapes and returns those that are new.
-func (s *shapes) learn(ws []language.WaitShape) (fresh []language.WaitShape) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.by == nil {
-		s.by = map[string]map[string][]string{}
-	}
-	for _, w := range ws {
-		if s.by[w.Type] == nil {
-			s.by[w.Type] = map[string][]string{}
-		}
-		if _, ok := s.by[w.Type][w.Shape]; !ok {
-			s.by[w.Type][w.Shape] = strings.Split(w.Shape, ",")
-			fresh = append(fresh, w)
-		}
-	}
-	return fresh
-}
-
-func (s *shapes) types() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return sortedKeys(s.by)
-}
-
-func (s *shapes) waited(t string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.by[t]) > 0
-}
-
-// keys gives an event's key under each shape where no part is nil.
-func (s *shapes) keys(t string, data any) []store.EventKey {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []store.EventKey
-	for shape, paths := range s.by[t] {
-		if k, ok := eventKey(paths, data); ok {
-			out = append(out, store.EventKey{Shape: shape, Key: k})
-		}
-	}
-	return out
-}
-
-func eventKey(paths []string, data any) (string, bool) {
-	vals := make([]any, len(paths))
-	for i, p := range paths {
-		v := data
-		for _, part := range strings.Split(p, ".") {
-			m, _ := v.(map[string]any)
-			v = m[part]
-		}
-		if v == nil {
-			return "", false
-		}
-		vals[i] = normalNumber(v)
-	}
-	b, err := codec.Append(nil, vals)
-	return string(b), err == nil
-}
-
 // learnShapes indexes the stored events of a type under a new shape.
 func (e *Engine) learnShapes(ctx context.Context, r *language.Route) error {
-	for _, w := range e.shapes.learn(r.Waits) {
+	for _, w := range e.shapes.Learn(r.Waits) {
 		paths := strings.Split(w.Shape, ",")
 		err := e.store.Reindex(ctx, w.Type, func(body []byte) []store.EventKey {
 			v, err := codec.Decode(body)
 			if err != nil {
 				return nil
 			}
-			if k, ok := eventKey(paths, v); ok {
+			if k, ok := shape.Key(paths, v); ok {
 				return []store.EventKey{{Shape: w.Shape, Key: k}}
 			}
 			return nil
@@ -131,7 +66,7 @@ func (e *Engine) feed(ctx context.Context, cs *cityState) error {
 		return nil
 	}
 	want := map[string][]string{}
-	if ts := e.shapes.types(); len(ts) > 0 {
+	if ts := e.shapes.Types(); len(ts) > 0 {
 		want[waitsQueue] = ts
 	}
 	for name, p := range cs.progs {
@@ -188,7 +123,7 @@ func (e *Engine) takeWaited(ctx context.Context, m Message) error {
 	system, _, _ := strings.Cut(m.Type, ".")
 	hold := unmatched.Pays(e.City().Connectors[system]) && len(e.triggered(m.Type)) == 0
 	woken, err := e.store.Deliver(ctx, store.Event{ID: m.ID, Type: m.Type, At: e.clock.Now(), Body: m.Body,
-		Keys: e.shapes.keys(m.Type, data), Ack: m.Ack, Keep: e.keepEvent(m.Type), Hold: hold})
+		Keys: e.shapes.Keys(m.Type, data), Ack: m.Ack, Keep: e.keepEvent(m.Type), Hold: hold})
 	if err != nil {
 		return fmt.Errorf("storing event %q of %q: %w", m.ID, m.Type, err)
 	}
@@ -255,7 +190,7 @@ func (e *Engine) send(ctx context.Context, ms []Message) error {
 // loopBack is the engine as its own bus: waits first, then every route that the
 // event begins.
 func (e *Engine) loopBack(ctx context.Context, m Message) error {
-	if e.shapes.waited(m.Type) {
+	if e.shapes.Waited(m.Type) {
 		if err := e.takeWaited(ctx, m); err != nil {
 			return err
 		}
@@ -299,7 +234,7 @@ func (e *Engine) publish(ctx context.Context, eventType, id string, data any) er
 // publishHere is Publish without a bus: what waits is woken before it returns,
 // what the event begins runs in goroutines of its own.
 func (e *Engine) publishHere(ctx context.Context, m Message) error {
-	if e.shapes.waited(m.Type) {
+	if e.shapes.Waited(m.Type) {
 		if err := e.takeWaited(ctx, m); err != nil {
 			return err
 		}
@@ -409,6 +344,6 @@ func (e *Engine) begin(ctx context.Context, route string, row store.OutboxRow) e
 		return err
 	}
 	defer func() { e.background.Leave(); e.loop.Kick() }()
-	return e.runBackground(ctx, p, Request{Route: p.route.Name, Req: req, Trigger: "start", Key: row.ID, Caller: callerOf(m["caller"]),
+	return e.runBackground(ctx, p, Request{Route: p.route.Name, Req: req, Trigger: "start", Key: row.ID, Caller: head.Caller(m["caller"]),
 		id: store.RunID(id), parent: parent})
 }

@@ -13,10 +13,9 @@ import (
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/expression"
 	"github.com/dime-bus/dime/internal/fault"
-	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
-	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/head"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -76,7 +75,7 @@ type exec struct {
 	e    *Engine
 	p    *program
 	id   store.RunID
-	head head
+	head head.Head
 	pub  string
 
 	ctx    context.Context
@@ -125,89 +124,6 @@ type exec struct {
 }
 
 var _ step.Effects = (*exec)(nil)
-
-// head is what a run began with; it is stored once, sealed.
-type head struct {
-	Req     any
-	Caller  *identity.Caller
-	Trigger string
-	Trace   string
-	Key     string // the message's id, for a pipe's derived ids
-	Parent  string // the run that started it
-	Began   time.Time
-}
-
-func (h *head) encode() ([]byte, error) {
-	m := map[string]any{"req": h.Req, "trigger": h.Trigger, "began": millis(h.Began)}
-	if h.Caller != nil {
-		m["caller"] = callerMap(h.Caller)
-	}
-	for k, v := range map[string]string{"trace": h.Trace, "key": h.Key, "parent": h.Parent} {
-		if v != "" {
-			m[k] = v
-		}
-	}
-	return codec.Append(nil, m)
-}
-
-func headOf(b []byte) (head, error) {
-	v, err := codec.Decode(b)
-	if err != nil {
-		return head{}, fmt.Errorf("reading a run's head: %w", err)
-	}
-	m, _ := v.(map[string]any)
-	str := func(k string) string { s, _ := m[k].(string); return s }
-	return head{Req: m["req"], Caller: callerOf(m["caller"]), Trigger: str("trigger"), Trace: str("trace"),
-		Key: str("key"), Parent: str("parent"), Began: instant(m["began"])}, nil
-}
-
-// callerMap is how expressions see a caller.
-func callerMap(c *identity.Caller) map[string]any {
-	if c == nil {
-		return nil
-	}
-	m := map[string]any{"kind": c.Kind, "assurance": c.Assurance}
-	put := func(k, v string) {
-		if v != "" {
-			m[k] = v
-		}
-	}
-	put("subject", c.Subject)
-	put("tax_code", c.TaxCode)
-	put("organisation", c.Organisation)
-	put("office", c.Office)
-	put("acting_for", c.ActingFor)
-	put("mandate", c.Mandate)
-	put("channel", c.Channel)
-	put("language", c.Language)
-	if len(c.Roles) > 0 {
-		roles := make([]any, len(c.Roles))
-		for i, r := range c.Roles {
-			roles[i] = r
-		}
-		m["roles"] = roles
-	}
-	return m
-}
-
-func callerOf(v any) *identity.Caller {
-	m, ok := v.(map[string]any)
-	if !ok {
-		return nil
-	}
-	str := func(k string) string { s, _ := m[k].(string); return s }
-	c := &identity.Caller{Kind: str("kind"), Subject: str("subject"), TaxCode: str("tax_code"),
-		Organisation: str("organisation"), Office: str("office"), ActingFor: str("acting_for"),
-		Mandate: str("mandate"), Channel: str("channel"), Language: str("language")}
-	c.Assurance, _ = m["assurance"].(int)
-	roles, _ := m["roles"].([]any)
-	for _, r := range roles {
-		if s, ok := r.(string); ok {
-			c.Roles = append(c.Roles, s)
-		}
-	}
-	return c
-}
 
 func (x *exec) now() time.Time { return x.e.clock.Now() }
 

@@ -282,7 +282,7 @@ func (x *exec) commitHeld(s store.State, reason string, wake time.Time) error {
 
 // accept is the run's first commit.
 func (x *exec) accept(ctx context.Context, s store.State, reason string, wake time.Time, rs []store.Record) error {
-	head, err := x.head.encode()
+	head, err := x.head.Encode()
 	if err != nil {
 		return err
 	}

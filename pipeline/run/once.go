@@ -9,6 +9,7 @@ import (
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/pipeline/run/head"
 )
 
 // requestOnce is a request whose route names an idempotency key (semantics 4.6).
@@ -226,7 +227,7 @@ func (e *Engine) refused(ctx context.Context, p *program, r Request, a Answer) e
 	if err != nil {
 		return err
 	}
-	x := e.newExec(p, id, head{Req: r.Req, Caller: r.Caller, Trigger: r.Trigger, Trace: r.Trace, Key: r.Key, Began: e.clock.Now()})
+	x := e.newExec(p, id, head.Head{Req: r.Req, Caller: r.Caller, Trigger: r.Trigger, Trace: r.Trace, Key: r.Key, Began: e.clock.Now()})
 	defer x.cancel(nil)
 	x.ack = r.Ack
 	x.onceKey, x.onceScope = r.Key, p.route.Name+"\x00"+r.Caller.Owner()

@@ -12,6 +12,8 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/head"
+	"github.com/dime-bus/dime/pipeline/run/shape"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -50,7 +52,7 @@ func (e *Engine) admit(ctx context.Context, p *program, r Request) (*exec, Answe
 		return nil, problem(503, string(fault.Unavailable), "The journal cannot be written now", "").with("Retry-After", "5")
 	}
 	now := e.clock.Now()
-	x := e.newExec(p, id, head{Req: r.Req, Caller: r.Caller, Trigger: r.Trigger, Trace: r.Trace, Key: r.Key, Parent: r.parent, Began: now})
+	x := e.newExec(p, id, head.Head{Req: r.Req, Caller: r.Caller, Trigger: r.Trigger, Trace: r.Trace, Key: r.Key, Parent: r.parent, Began: now})
 	x.ack = r.Ack
 	within := p.route.Within
 	if within <= 0 {
@@ -142,7 +144,7 @@ func (x *exec) keys(r Request, env *expression.Env) error {
 		if err != nil {
 			return err
 		}
-		b, err := codec.Append(nil, normalNumber(v))
+		b, err := codec.Append(nil, shape.Number(v))
 		if err != nil {
 			return err
 		}

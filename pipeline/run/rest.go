@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/dime-bus/dime/internal/expression"
@@ -11,6 +10,7 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/shape"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -27,7 +27,7 @@ func (x *exec) Wait(ctx context.Context, f *step.Frame, s *language.Step, path s
 	if err != nil || ok {
 		return step.Outcome{Value: v}, err
 	}
-	until := instant(x.mem.at(path).rest.x["until"])
+	until := codec.Instant(x.mem.at(path).rest.x["until"])
 	if !until.IsZero() && !x.now().Before(until) {
 		n := &entry{kind: store.Expired, path: path, at: x.now(), unwait: true}
 		if err := x.commit(store.Running, "", time.Time{}, n); err != nil {
@@ -56,7 +56,7 @@ func (x *exec) beginWait(f *step.Frame, s *language.Step, path string) (step.Out
 		until = s.For.After(x.now(), f.Env.Zone).UTC()
 	}
 	n := &entry{kind: store.Rest, path: path, at: x.now(),
-		x: map[string]any{"why": "wait", "until": millis(until), "event": s.EventType, "key": key}}
+		x: map[string]any{"why": "wait", "until": codec.Millis(until), "event": s.EventType, "key": key}}
 	if ok { // a nil on either side never matches
 		// Since the run began, which may be long before its first commit (5.2).
 		n.wait = &store.Wait{Type: s.EventType, Shape: s.Shape, Key: key, Until: until, Since: x.began}
@@ -128,25 +128,17 @@ func waitKey(s *language.Step, env *expression.Env) (string, bool, error) {
 		if v == nil {
 			ok = false
 		}
-		vals[i] = normalNumber(v)
+		vals[i] = shape.Number(v)
 	}
 	b, err := codec.Append(nil, vals)
 	return string(b), ok && len(vals) > 0, err
-}
-
-// normalNumber: numbers are normalised, so that 2 and 2.0 are one key.
-func normalNumber(v any) any {
-	if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
-		return int(f)
-	}
-	return v
 }
 
 // Delay implements step.Effects.
 func (x *exec) Delay(_ context.Context, f *step.Frame, s *language.Step, path string, m *step.Memory) (step.Outcome, error) {
 	var due time.Time
 	if m != nil && m.Resting {
-		due = instant(x.mem.at(path).rest.x["wake"])
+		due = codec.Instant(x.mem.at(path).rest.x["wake"])
 		if !x.now().Before(due) {
 			x.add(&entry{kind: store.Woken, path: path, at: x.now()})
 			return step.Outcome{}, nil
@@ -169,7 +161,7 @@ func (x *exec) Delay(_ context.Context, f *step.Frame, s *language.Step, path st
 		x.add(&entry{kind: store.Woken, path: path, at: x.now()})
 		return step.Outcome{}, nil
 	}
-	x.add(&entry{kind: store.Rest, path: path, at: x.now(), x: map[string]any{"why": "delay", "wake": millis(due)}})
+	x.add(&entry{kind: store.Rest, path: path, at: x.now(), x: map[string]any{"why": "delay", "wake": codec.Millis(due)}})
 	return step.Outcome{Kind: step.Rest, Wake: due}, nil
 }
 

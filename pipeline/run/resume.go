@@ -9,6 +9,7 @@ import (
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/pipeline/run/head"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -282,7 +283,7 @@ func (e *Engine) load(ctx context.Context, id store.RunID, l store.Lease) (*exec
 	if err != nil {
 		return nil, fmt.Errorf("loading run %s: %w", e.store.PublicID(id), err)
 	}
-	h, err := headOf(r.Head)
+	h, err := head.Of(r.Head)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
@@ -360,9 +361,9 @@ func (e *Engine) unloadable(r store.Run, l store.Lease, x *exec, err error) {
 }
 
 // newExec makes a run in memory.
-func (e *Engine) newExec(p *program, id store.RunID, h head) *exec {
+func (e *Engine) newExec(p *program, id store.RunID, h head.Head) *exec {
 	x := &exec{e: e, p: p, id: id, head: h, pub: e.store.PublicID(id), began: e.clock.Now(), state: store.Running}
-	x.caller = callerMap(h.Caller)
+	x.caller = head.CallerMap(h.Caller)
 	x.ctx, x.cancel = context.WithCancelCause(e.ctx)
 	return x
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
+	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/head"
 	"github.com/dime-bus/dime/pipeline/run/mask"
 	"github.com/dime-bus/dime/pipeline/step"
 )
@@ -176,9 +178,9 @@ func note(n *entry) string {
 		return s
 	case store.Rest:
 		s := n.str("why")
-		if t := instant(n.x["wake"]); !t.IsZero() {
+		if t := codec.Instant(n.x["wake"]); !t.IsZero() {
 			s += " until " + t.Format(time.RFC3339)
-		} else if t := instant(n.x["until"]); !t.IsZero() {
+		} else if t := codec.Instant(n.x["until"]); !t.IsZero() {
 			s += " until " + t.Format(time.RFC3339)
 		}
 		return s
@@ -215,7 +217,7 @@ func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool
 	if err != nil {
 		return View{}, false
 	}
-	h, err := headOf(r.Head)
+	h, err := head.Of(r.Head)
 	if err != nil || h.Caller.Anonymous() || h.Caller.Owner() != caller.Owner() {
 		return View{}, false
 	}

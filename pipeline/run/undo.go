@@ -269,7 +269,7 @@ func (x *exec) undoDefer(a *armed, flt *fault.Error) (step.Outcome, error) {
 	}
 	x.e.cfg.Observer.Deferred(x.p.route.Name, a.s.Undo.Target)
 	x.add(&entry{kind: store.Rest, path: a.path, at: x.now(), flt: flt, fault: faultWord(flt),
-		x: map[string]any{"why": "undo", "rung": n + 1, "since": millis(since), "wake": millis(wake)}})
+		x: map[string]any{"why": "undo", "rung": n + 1, "since": codec.Millis(since), "wake": codec.Millis(wake)}})
 	return step.Outcome{Kind: step.Rest, Wake: wake}, nil
 }
 

@@ -105,3 +105,20 @@ func Decode(b []byte) (any, error) {
 	}
 	return schema.DecodeJSON(b)
 }
+
+// Millis is how an instant stands in a record: Unix milliseconds, 0 for none.
+func Millis(t time.Time) int {
+	if t.IsZero() {
+		return 0
+	}
+	return int(t.UnixMilli())
+}
+
+// Instant reads what Millis wrote.
+func Instant(v any) time.Time {
+	n, _ := v.(int)
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(n)).UTC()
+}
