@@ -20,6 +20,9 @@ type Config struct {
 	SoapTLS   TLS    // of that face
 	SoapOpen  bool   // it may listen beyond loopback without TLS of its own
 	Data      string // folder of everything that is kept
+	Roles     []string
+	Store     Backend // PostgreSQL; zero is one file in Data
+	Bus       Backend // RabbitMQ; zero is the store's own tables
 	City      City
 	BaseURL   string // public URL, where it is not http://LISTEN
 	ReadyFile string
@@ -32,6 +35,27 @@ type Config struct {
 	Tokens    Tokens
 	Documents Documents
 }
+
+// The roles of a process (Config.Roles). A gateway serves requests, a worker
+// carries out what rests, waits and comes as an event, and one with timers begins
+// what the clock begins and deletes what has been kept long enough.
+const (
+	Gateway = "gateway"
+	Worker  = "worker"
+	Timers  = "timers"
+)
+
+// AllRoles lists them; it is the default.
+func AllRoles() []string { return []string{Gateway, Worker, Timers} }
+
+// Backend is a server that several processes share.
+type Backend struct {
+	URLs     []string // without passwords; for RabbitMQ one a node
+	Password Secret   // resolved at each connecting
+}
+
+// Set says whether one is named.
+func (b Backend) Set() bool { return len(b.URLs) > 0 }
 
 // TLS is a face's own: files that are read anew when they change, so that
 // certificates rotate without a restart. Zero is plain HTTP.
@@ -97,7 +121,7 @@ type Seal struct{ Key, Certificate Secret }
 // Default is what an installation gets that says nothing.
 func Default() Config {
 	return Config{
-		Name: "Dime", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Soap: "127.0.0.1:8083", Data: "data",
+		Name: "Dime", Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Soap: "127.0.0.1:8083", Data: "data", Roles: AllRoles(),
 		City: City{Mode: "off"}, Log: "info",
 		Engine: Engine{
 			Ladder:       []time.Duration{5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour},

@@ -34,6 +34,11 @@ func Flags() []Flag {
 		{Name: "admin", Usage: "address of the admin face, host:port, on loopback"},
 		{Name: "soap", Usage: "address where national platforms call connectors (pagoPA's node), host:port"},
 		{Name: "data", Usage: "folder of the journal and of everything else that is kept"},
+		{Name: "roles", Usage: "what this process does, of gateway,worker,timers; by default all"},
+		{Name: "store", Usage: "postgres:// URL of the store that several processes share; by default a file in --data"},
+		{Name: "store-password", Usage: "reference to its password, env:NAME or file:PATH"},
+		{Name: "bus", Usage: "amqp:// or amqps:// URLs of RabbitMQ's nodes, comma-separated; by default the store's own tables"},
+		{Name: "bus-password", Usage: "reference to its password, env:NAME or file:PATH"},
 		{Name: "city", Usage: "the virtual city: embedded, the URL of a running one, or off"},
 		{Name: "ready-file", Usage: "file that gets the URLs once the bus is ready"},
 		{Name: "base-url", Usage: "public URL, where it is not that of --listen"},
@@ -56,6 +61,11 @@ type document struct {
 	SoapOpen  *bool         `yaml:"soap_open"`
 	SoapTLS   *tlsDoc       `yaml:"soap_tls"`
 	Data      *string       `yaml:"data"`
+	Roles     []string      `yaml:"roles"`
+	Store     *string       `yaml:"store"`
+	StorePass *string       `yaml:"store_password"`
+	Bus       []string      `yaml:"bus"`
+	BusPass   *string       `yaml:"bus_password"`
 	City      *string       `yaml:"city"`
 	ReadyFile *string       `yaml:"ready_file"`
 	BaseURL   *string       `yaml:"base_url"`
@@ -196,14 +206,31 @@ func (l *loader) set(name, v string, pos yamldoc.Pos) {
 		default:
 			c.City = City{Mode: "url", URL: strings.TrimSuffix(v, "/")}
 		}
-	case "master-key":
+	case "roles":
+		c.Roles = split(v)
+	case "store":
+		c.Store.URLs = split(v)
+	case "bus":
+		c.Bus.URLs = split(v)
+	case "master-key", "store-password", "bus-password":
 		s, err := ParseSecret(v)
 		if err != nil {
-			l.add(pos, "master key: %v", err)
+			l.add(pos, "%s: %v", strings.ReplaceAll(name, "-", " "), err)
 			return
 		}
-		c.MasterKey = s
+		*map[string]*Secret{"master-key": &c.MasterKey, "store-password": &c.Store.Password, "bus-password": &c.Bus.Password}[name] = s
 	}
+}
+
+// split reads a comma-separated list.
+func split(v string) []string {
+	var out []string
+	for _, s := range strings.Split(v, ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func (l *loader) file(root *yamldoc.Node) {
@@ -211,9 +238,15 @@ func (l *loader) file(root *yamldoc.Node) {
 	var d document
 	l.problems = append(l.problems, root.Decode(&d)...)
 	for name, v := range map[string]*string{"listen": d.Listen, "admin": d.Admin, "soap": d.Soap, "data": d.Data, "city": d.City,
-		"ready-file": d.ReadyFile, "base-url": d.BaseURL, "master-key": d.MasterKey, "log": d.Log} {
+		"ready-file": d.ReadyFile, "base-url": d.BaseURL, "master-key": d.MasterKey, "log": d.Log,
+		"store": d.Store, "store-password": d.StorePass, "bus-password": d.BusPass} {
 		if v != nil {
 			l.set(name, *v, l.at(strings.ReplaceAll(name, "-", "_")))
+		}
+	}
+	for name, list := range map[string][]string{"roles": d.Roles, "bus": d.Bus} {
+		if root.Get(name) != nil {
+			l.set(name, strings.Join(list, ","), l.at(name))
 		}
 	}
 	take(&l.cfg.Name, d.Name)
@@ -368,6 +401,7 @@ func (l *loader) check() {
 	if c.Data == "" {
 		l.add(l.places["data"], "`data` is empty; name the folder that keeps the journal")
 	}
+	l.processes()
 	if c.City.Mode == "url" && !webURL(c.City.URL) {
 		l.add(l.places["city"], "city %q is not `embedded`, `off` or an http(s) URL%s", c.City.URL, didYouMean(c.City.URL, "embedded", "off"))
 	}
@@ -391,6 +425,49 @@ func (l *loader) check() {
 			l.add(l.at("limits", key), "`%s` must be at least 1", key)
 		}
 	}
+}
+
+// processes judges what several processes share.
+func (l *loader) processes() {
+	c := &l.cfg
+	if len(c.Roles) == 0 {
+		l.add(l.places["roles"], "`roles` is empty; name at least one of %s", strings.Join(AllRoles(), ", "))
+	}
+	for i, r := range c.Roles {
+		if !slices.Contains(AllRoles(), r) {
+			l.add(l.places["roles"], "role %q is not one of %s%s", r, strings.Join(AllRoles(), ", "), didYouMean(r, AllRoles()...))
+		} else if slices.Contains(c.Roles[:i], r) {
+			l.add(l.places["roles"], "role %q is named twice", r)
+		}
+	}
+	for name, b := range map[string]struct {
+		Backend
+		schemes []string
+	}{"store": {c.Store, []string{"postgres", "postgresql"}}, "bus": {c.Bus, []string{"amqp", "amqps"}}} {
+		for _, text := range b.URLs {
+			u, err := url.Parse(text)
+			switch {
+			case err != nil || u.Host == "" || !slices.Contains(b.schemes, u.Scheme):
+				l.add(l.places[name], "`%s` must be a URL that begins with %s://", name, strings.Join(b.schemes, ":// or "))
+			case u.User != nil && hasPassword(u):
+				l.add(l.places[name], "`%s` holds a password; keep it out of the URL and name a reference in `%s_password`", name, name)
+			}
+		}
+		if b.Password.Set() && !b.Set() {
+			l.add(l.places[name+"-password"], "`%s_password` is named without `%s`", name, name)
+		}
+	}
+	if len(c.Store.URLs) > 1 {
+		l.add(l.places["store"], "`store` is one URL")
+	}
+	if !c.Store.Set() && len(c.Roles) > 0 && len(c.Roles) < len(AllRoles()) {
+		l.add(l.places["roles"], "several processes need a store that they share: name PostgreSQL in `store`, or leave `roles` out")
+	}
+}
+
+func hasPassword(u *url.URL) bool {
+	_, has := u.User.Password()
+	return has
 }
 
 func (l *loader) engine() {

@@ -58,6 +58,11 @@ admin: "[::1]:81"
 soap: 0.0.0.0:82
 soap_tls: {certificate: c, key: k, client_ca: ca}
 data: /d
+roles: [worker, timers]
+store: postgres://dime@db.example/dime
+store_password: env:SP
+bus: ["amqps://dime@mq1.example/v", "amqps://dime@mq2.example/v"]
+bus_password: file:/bp
 city: http://127.0.0.1:9/
 base_url: https://x.example/
 ready_file: r
@@ -74,7 +79,9 @@ clients:
 	if len(ps) > 0 {
 		t.Fatal(ps)
 	}
-	want := Config{Name: "X", Listen: ":80", Admin: "[::1]:81", Soap: "0.0.0.0:82", SoapTLS: TLS{"c", "k", "ca"}, Data: "/d", City: City{"url", "http://127.0.0.1:9"}, BaseURL: "https://x.example",
+	want := Config{Name: "X", Listen: ":80", Admin: "[::1]:81", Soap: "0.0.0.0:82", SoapTLS: TLS{"c", "k", "ca"}, Data: "/d",
+		Roles: []string{Worker, Timers}, Store: Backend{[]string{"postgres://dime@db.example/dime"}, Secret{"env:SP"}},
+		Bus: Backend{[]string{"amqps://dime@mq1.example/v", "amqps://dime@mq2.example/v"}, Secret{"file:/bp"}}, City: City{"url", "http://127.0.0.1:9"}, BaseURL: "https://x.example",
 		ReadyFile: "r", MasterKey: Secret{"file:/k"}, Log: "warn",
 		Engine: Engine{[]time.Duration{time.Second, 2 * time.Second}, 0, time.Hour, 8 * time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Hour, 5 * time.Second, 6, 7},
 		Limits: Limits{2 << 20, 3 << 10, 8, 9}, Tokens: Tokens{"i", "https://j.example/k"},
@@ -348,4 +355,31 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		_, _ = load(text, nil, nil)
 	})
+}
+
+func TestProcesses(t *testing.T) {
+	for text, want := range map[string]string{
+		"roles: [gateway]\n": "several processes need a store",
+		"roles: []\n":        "`roles` is empty",
+		"roles: [gateway, wroker]\nstore: postgres://a/b\n":               `did you mean "worker"?`,
+		"roles: [worker, worker]\nstore: postgres://a/b\n":                "named twice",
+		"store: mysql://a/b\n":                                            "postgres://",
+		"store: postgres://dime:hunter2@a/b\n":                            "store_password",
+		"bus: [\"amqp://dime:hunter2@a/b\"]\n":                            "bus_password",
+		"bus: [\"http://a/b\"]\n":                                         "amqp:// or amqps://",
+		"store: postgres://a/b\nstore_password: hunter2\n":                "a secret is a reference",
+		"bus_password: env:X\n":                                           "without `bus`",
+		"store: \"postgres://a/b,postgres://c/d\"\n":                      "one URL",
+		"store: postgres://a/b\nroles: [timers]\nbus: [\"amqp://c/d\"]\n": "",
+	} {
+		_, ps := load(text, nil, nil)
+		all := strings.Join(ps, "\n")
+		if want == "" && len(ps) > 0 || want != "" && (len(ps) != 1 || !strings.Contains(all, want)) || strings.Contains(all, "hunter2") {
+			t.Errorf("%q gives %q, want %q", text, all, want)
+		}
+	}
+	c, ps := load("", map[string]string{"DIME_BUS": "amqp://a/v, amqp://b/v", "DIME_STORE": "postgres://a/b"}, map[string]string{"roles": "gateway,timers"})
+	if len(ps) > 0 || len(c.Bus.URLs) != 2 || strings.Join(c.Roles, " ") != "gateway timers" {
+		t.Errorf("%v %+v", ps, c)
+	}
 }
