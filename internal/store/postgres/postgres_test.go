@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -66,6 +65,7 @@ func harness(url string) func(t *testing.T) storetest.Harness {
 			c.Advance(c.Now().Add(h.Lease))
 			return open(t, options(u, c))
 		}
+		h.Second = func(t *testing.T) store.Store { return open(t, options(u, c)) }
 		h.Full = func(t *testing.T) store.Store {
 			o := options(cluster.Postgres(t), c)
 			s := open(t, o)
@@ -159,5 +159,4 @@ func TestAWrongURLSaysWhatToDo(t *testing.T) {
 	if _, err := postgres.Open(context.Background(), o); err == nil || !strings.Contains(err.Error(), "dime migrate") {
 		t.Error(err)
 	}
-	_ = fmt.Sprint
 }

@@ -24,6 +24,9 @@ type Harness struct {
 	// memory; the old store must not be used after it. Where a lease outlives its
 	// process, its time passes in here.
 	Reopen func(t *testing.T) store.Store
+	// Second starts another process on the same memory, beside the first; nil where
+	// the memory belongs to one process alone.
+	Second func(t *testing.T) store.Store
 	// AtRest gives all bytes that the store has written, for the search of
 	// canaries; nil if it keeps none.
 	AtRest func(t *testing.T) []byte
@@ -46,6 +49,22 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 			})
 		}
 	}
+	t.Run("several processes", func(t *testing.T) {
+		for _, e := range severalTests() {
+			h := open(t)
+			k := &kit{T: t, Harness: h, ctx: context.Background()}
+			if h.Second == nil {
+				t.Log("not asked: the memory belongs to one process")
+				_ = h.Store.Close()
+				return
+			}
+			t.Run(e.name, func(t *testing.T) {
+				k.T = t
+				t.Cleanup(func() { _ = k.Store.Close() })
+				e.f(k)
+			})
+		}
+	})
 }
 
 type entry struct {
