@@ -52,11 +52,7 @@ config/dime.yaml; the command line wins, then the environment.`,
 		},
 	}
 	f := cmd.Flags()
-	def := "."
-	if v := os.Getenv("DIME_CONTENT"); v != "" {
-		def = v
-	}
-	f.StringVar(&dir, "content", def, "the city's content folder; its files win over the shipped ones")
+	f.StringVar(&dir, "content", contentDefault(), "the city's content folder; its files win over the shipped ones")
 	f.StringVar(&cityListen, "city-listen", "", "address of the embedded virtual city (default 127.0.0.1:8082, or a free port where --listen takes one)")
 	f.IntVar(&timeline, "timeline", 10_000, "how many runs that changed nothing keep their timeline in memory")
 	for _, fl := range config.Flags() {

@@ -96,9 +96,14 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	if err != nil {
 		return s, err
 	}
+	erased, err := erasuresOf(cfg)
+	if err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, erased.Close)
 	s.store, err = sqlite.Open(ctx, sqlite.Options{
 		Path: filepath.Join(cfg.Data, "dime.db"), MasterKey: key, Worker: "embedded",
-		LeaseFor: cfg.Engine.Lease, Log: log,
+		LeaseFor: cfg.Engine.Lease, Log: log, Erasures: erased,
 	})
 	if err != nil {
 		return s, err

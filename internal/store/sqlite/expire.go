@@ -12,37 +12,6 @@ import (
 	"github.com/dime-bus/dime/internal/store/rows"
 )
 
-// Erase implements store.Store: the person's key is destroyed, and with it every
-// body that was sealed for that person alone. Blobs that only such runs named go
-// too. Skeletons stay (semantics 10.5). A subject who is not known is no error.
-func (s *Store) Erase(ctx context.Context, subject string) error {
-	token := s.personToken(subject)
-	known := false
-	err := s.submit(ctx, func(t *tx) error {
-		p := s.persons.get(token)
-		if err := t.exec("update person set wrapped_key=null, destroyed=? where token=? and wrapped_key is not null", t.nowMS, token); err != nil {
-			return err
-		}
-		known = t.conn.Changes() > 0
-		if p != nil {
-			p.dead = true
-			t.undo = append(t.undo, func() { p.dead = false })
-			t.after = append(t.after, func() { s.persons.drop(p) })
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("erasing a person: %w", err)
-	}
-	if !known {
-		return nil
-	}
-	if err := s.eraseBlobs(ctx, token); err != nil {
-		return fmt.Errorf("erasing a person's attachments: %w", err)
-	}
-	return nil
-}
-
 // eraseBlobs walks the runs, for the subject has no index.
 func (s *Store) eraseBlobs(ctx context.Context, token [rows.TokenSize]byte) error {
 	var runs []store.RunID

@@ -1,5 +1,9 @@
 package sqlite
 
+// SchemaVersion stands in the file as user_version. A file of a higher one was
+// written by a later dime and is left alone; a lower one gets what it lacks.
+const SchemaVersion = 1
+
 // schema is the tables of semantics 13. Nothing randomly ordered is indexed on
 // every run: an index on a random id, on `once` or on the subject costs more
 // than the rest of an accept together. What differs from the page:

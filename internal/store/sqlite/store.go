@@ -42,6 +42,9 @@ type Options struct {
 	Log       *slog.Logger  // slog.Default if nil
 	MaxPages  int64         // largest number of 4 KiB pages, 0 for no limit; how a test fills the disk
 	Readers   int           // connections that read beside the writer; 4 if zero
+	// Erasures are destroyed keys: those of a list are destroyed again when the
+	// store opens, and Erase adds to it. nil keeps none.
+	Erasures store.Erasures
 }
 
 func (o *Options) fill() error {
@@ -209,13 +212,22 @@ func start(ctx context.Context, o Options, keys *seal.Keys, conn *sqlite.Conn, l
 	conn.SetInterrupt(nil)
 	go s.write()
 	s.armQueues()
+	if err := s.destroyAgain(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the store %s: %w", o.Path, err), s.abandon())
+	}
 	return s, nil
 }
 
 // recover reads what the last life left, and begins a new one.
 func (s *Store) recover() (err error) {
+	if err := checkSchema(s.conn); err != nil {
+		return err
+	}
 	if err := sqlitex.ExecuteScript(s.conn, schema, nil); err != nil {
 		return fmt.Errorf("making tables: %w", err)
+	}
+	if err := sqlitex.ExecuteTransient(s.conn, fmt.Sprintf("pragma user_version=%d", SchemaVersion), nil); err != nil {
+		return fmt.Errorf("marking the schema's version: %w", err)
 	}
 	end, err := sqlitex.ImmediateTransaction(s.conn)
 	if err != nil {
@@ -228,7 +240,7 @@ func (s *Store) recover() (err error) {
 		return err
 	}
 	if ok && !hmac.Equal(found, check[:]) {
-		return errors.New("the master key is not the one that this store was made with; set master_key to the old one")
+		return ErrMasterKey
 	}
 	if err := s.setMeta("check", check[:]); err != nil {
 		return err
