@@ -73,6 +73,9 @@ func (c *compiler) facts() {
 		if s.Undo != nil && s.Undo.Operation != nil {
 			calls[s.Undo.Target] = true
 		}
+		if parks(s) { // what rests until a person looks must be kept (semantics 4.3)
+			safe = false
+		}
 	})
 	delete(routes, "")
 	r.Safe = safe
@@ -89,6 +92,18 @@ func (c *compiler) facts() {
 		return compare(a.Shape, b.Shape)
 	})
 	r.Result = c.result()
+}
+
+func parks(s *Step) bool {
+	if s.Else != nil && s.Else.End == Park {
+		return true
+	}
+	for _, o := range s.Errors {
+		if o.End == Park {
+			return true
+		}
+	}
+	return false
 }
 
 func compare(a, b string) int {
