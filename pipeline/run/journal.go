@@ -100,7 +100,25 @@ func entryOf(r store.Record) (*entry, error) {
 
 func (n *entry) str(k string) string { s, _ := n.x[k].(string); return s }
 func (n *entry) num(k string) int    { i, _ := n.x[k].(int); return i }
-func (n *entry) flag(k string) bool  { b, _ := n.x[k].(bool); return b }
+
+// words is a list of strings, as kept in memory or read back.
+func (n *entry) words(k string) ([]string, bool) {
+	switch l := n.x[k].(type) {
+	case []string:
+		return l, true
+	case []any:
+		out := make([]string, 0, len(l))
+		for _, v := range l {
+			if s, ok := v.(string); ok {
+				out = append(out, s)
+			}
+		}
+		return out, true
+	}
+	return nil, false
+}
+
+func (n *entry) flag(k string) bool { b, _ := n.x[k].(bool); return b }
 
 func faultJSON(f *fault.Error) map[string]any {
 	m := map[string]any{"kind": string(f.Kind)}
@@ -200,6 +218,8 @@ func (x *exec) Note(n step.Note) {
 		e.x = map[string]any{"list": n.List}
 	case n.Winners != nil:
 		e.x = map[string]any{"winners": n.Winners}
+	case len(n.At) > 0:
+		e.x = map[string]any{"at": n.At}
 	}
 	x.add(e)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dime-bus/dime/internal/clock"
@@ -152,16 +154,10 @@ func (ms *memories) take(i int, n *entry) {
 		if l, ok := n.x["list"].([]any); ok {
 			m.List = l
 		}
-		if w, ok := n.x["winners"].([]any); ok {
-			m.Winners = []string{}
-			for _, s := range w {
-				if s, ok := s.(string); ok {
-					m.Winners = append(m.Winners, s)
-				}
-			}
-		} else if w, ok := n.x["winners"].([]string); ok {
+		if w, ok := n.words("winners"); ok {
 			m.Winners = w
 		}
+		m.At, _ = n.words("at")
 		if n.flt != nil {
 			m.Failed = n.flt
 		}
@@ -225,12 +221,10 @@ func (ms *memories) person(n *entry) {
 		ms.undoing, ms.fromPath = "", ""
 		ms.forget(0, func(m *memory) bool { return m.begun && m.done && !m.undone })
 	case "replay": // goes on where it rests: the step that parked it runs again
-		if e := ms.lastEnd; e != nil {
-			if m := ms.byPath[e.path]; m != nil && ms.undoing == "" {
-				if m.failed != nil && m.failed.Kind != fault.Contract {
-					m.failed, m.begun, m.intent = nil, false, nil
-					m.first = -1
-				}
+		if e := ms.lastEnd; e != nil && ms.undoing == "" {
+			also, _ := e.words("also")
+			for _, path := range slices.Concat(also, []string{e.path}) {
+				ms.again(path, !e.flag("stuck") && e.str("reason") != "undoing")
 			}
 		}
 	case "from":
@@ -248,6 +242,20 @@ func (ms *memories) person(n *entry) {
 			} else if m.failed != nil && m.failed.Kind != fault.Contract && !m.done {
 				delete(ms.byPath, path)
 			}
+		}
+	}
+}
+
+// again makes a step that failed ready to run, and with items the items that it
+// failed: not where their undo is what rests.
+func (ms *memories) again(path string, items bool) {
+	if m := ms.byPath[path]; m != nil && m.failed != nil && m.failed.Kind != fault.Contract {
+		m.failed, m.begun, m.intent = nil, false, nil
+		m.first = -1
+	}
+	for i := len(path); items && i > 0; i = strings.LastIndexByte(path[:i], '/') {
+		if m := ms.byPath[path[:i]]; m != nil && m.Failed != nil && !m.begun {
+			delete(ms.byPath, path[:i])
 		}
 	}
 }

@@ -23,6 +23,7 @@ type verdict struct {
 	answer Answer
 	end    string // the name of an ordered end in law
 	path   string
+	also   []string // steps that failed other items of the same blocks
 	flt    *fault.Error
 }
 
@@ -88,7 +89,7 @@ func (x *exec) judge(out step.Outcome) verdict {
 		}
 		return v
 	}
-	v.reason, v.path = e.Reason, e.Path
+	v.reason, v.path, v.also = e.Reason, e.Path, e.Also
 	switch {
 	case e.Fault != nil:
 		v.state, v.undo, v.flt = store.Failed, true, e.Fault
@@ -288,6 +289,9 @@ func (x *exec) endEntry(v verdict) *entry {
 	n := &entry{kind: store.End, path: v.path, at: x.now(), x: map[string]any{"state": string(v.state), "reason": v.reason}}
 	if v.end != "" {
 		n.x["end"] = v.end
+	}
+	if len(v.also) > 0 {
+		n.x["also"] = v.also
 	}
 	if v.flt != nil {
 		n.flt, n.fault = v.flt, faultWord(v.flt)

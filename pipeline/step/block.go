@@ -30,7 +30,8 @@ type block struct {
 	cancel context.CancelFunc
 	ending Outcome
 	err    error
-	first  *Ending // of the first lane that failed
+	first  *Ending  // of the first lane that failed
+	ends   []string // the steps that ended all lanes that failed
 }
 
 type laneState uint8
@@ -79,16 +80,26 @@ func (b *block) recall(f *Frame) {
 	for i := range b.lanes {
 		l := &b.lanes[i]
 		if m := f.Fx.Recall(l.marker); m != nil && m.Failed != nil {
-			l.state = lost
-			b.failed++
-			if b.first == nil {
-				b.first = &Ending{Fault: m.Failed, Path: l.marker}
+			at := m.At
+			if len(at) == 0 {
+				at = []string{l.marker}
 			}
+			b.lose(l, &Ending{Fault: m.Failed, Path: at[0], Also: at[1:]})
 		}
 		if b.met && !slices.Contains(b.memory.Winners, l.name) && l.state == waiting {
 			l.state = surplus
 		}
 	}
+}
+
+// lose books a lane that failed; b.mu is held, or no lane has begun.
+func (b *block) lose(l *lane, e *Ending) {
+	l.state = lost
+	b.failed++
+	if b.first == nil {
+		b.first = e
+	}
+	b.ends = append(append(b.ends, e.Path), e.Also...)
 }
 
 // take gives a worker its next lane, in order; nil when none may start.
@@ -169,18 +180,14 @@ func (b *block) ended(f *Frame, l *lane, out Outcome, err error) bool {
 		l.state, l.wake = rested, out.Wake
 		return true
 	case out.Ending.Failed():
-		l.state = lost
-		b.failed++
-		if b.first == nil {
-			b.first = out.Ending
-		}
+		b.lose(l, out.Ending)
 		flt := out.Ending.Fault
 		if flt == nil {
 			flt = fault.New(fault.Rejected, "%s", out.Ending.Reason)
 			flt.Name = out.Ending.Reason
 		}
 		if b.need < len(b.lanes) {
-			f.Fx.Note(Note{Path: l.marker, Failed: flt})
+			f.Fx.Note(Note{Path: l.marker, Failed: flt, At: append([]string{out.Ending.Path}, out.Ending.Also...)})
 		}
 		return false
 	}
@@ -218,6 +225,7 @@ func (b *block) join(ctx context.Context, f *Frame) (Outcome, error) {
 	}
 	if len(b.lanes)-b.failed < b.need {
 		e := *b.first
+		e.Also = slices.DeleteFunc(b.ends, func(p string) bool { return p == e.Path })
 		return Outcome{Kind: End, Ending: &e}, nil
 	}
 	if f.stop != nil && f.stop() {

@@ -55,6 +55,9 @@ type Ending struct {
 	Say    string
 	Fault  *fault.Error
 	Path   string // of the step that ended it
+	// Also are the steps that ended other items of the blocks that could not meet
+	// their need: a replay runs those again too.
+	Also []string
 	// Doubt: parked because an effect's outcome is not known.
 	Doubt bool
 }
@@ -72,6 +75,7 @@ type Memory struct {
 	In      any   // call of a route: its request
 
 	Failed  *fault.Error // an effect's recorded outcome, or an item's failure
+	At      []string     // an item's failure: the steps that failed it
 	Begun   bool         // an effect whose intent is stored (Done or Failed: and its outcome)
 	Undone  bool
 	Winners []string // all: the branches that met its need
@@ -94,6 +98,7 @@ type Note struct {
 	In       any
 	Winners  []string
 	Failed   *fault.Error
+	At       []string // with Failed: the steps that failed the item
 	Joined   bool
 	Attempts int
 	Took     time.Duration
