@@ -119,6 +119,7 @@ var owners = [...]Owner{
 	{Library: "github.com/jackc/pgx", By: []string{"internal/store/...", "test/cluster"}, Because: "The tests' private server is asked whether it answers."},
 	{Library: "github.com/pressly/goose/v3", By: []string{"internal/store/postgres"}},
 	{Library: "github.com/klauspost/compress", By: []string{"internal/store/..."}},
+	{Library: "golang.org/x/crypto/chacha20poly1305", By: []string{"internal/store/seal"}, Because: "The standard library has no authenticated cipher whose nonces may be drawn at random without a count."},
 	{Library: "github.com/go-jose/go-jose/v4", By: []string{"internal/jose", "internal/identity"}},
 	{Library: "github.com/russellhaering/goxmldsig", By: []string{"internal/xml/signature"}},
 	{Library: "github.com/beevik/etree", By: []string{"internal/xml/signature"}},

@@ -194,7 +194,7 @@ func (s *Store) Outbox(ctx context.Context, max int) ([]store.OutboxRow, error) 
 		data := s.dataOf(r.o.Run)
 		var err error
 		if data == nil {
-			data, err = s.openRunKey(r.subject, r.wraps, r.key)
+			data, err = s.openRunKey(r.o.Run, r.subject, r.wraps, r.key)
 		}
 		if err == nil {
 			var clear []byte

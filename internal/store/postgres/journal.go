@@ -144,7 +144,7 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 	if err := s.alive(ctx); err != nil {
 		return r, l, err
 	}
-	data, sealed, ps, err := s.runKey(ctx, r.Subjects)
+	data, sealed, ps, err := s.runKey(ctx, r.ID, r.Subjects)
 	if err != nil {
 		return r, l, err
 	}
@@ -423,6 +423,6 @@ func (s *Store) runRow(ctx context.Context, id store.RunID) (r runRow, err error
 		return r, fmt.Errorf("reading its row: %w", err)
 	}
 	done()
-	r.data, r.keyErr = s.openRunKey(r.subject, r.wraps, r.sealed)
+	r.data, r.keyErr = s.openRunKey(r.run.ID, r.subject, r.wraps, r.sealed)
 	return r, nil
 }

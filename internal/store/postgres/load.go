@@ -37,7 +37,7 @@ func (s *Store) load(ctx context.Context, id store.RunID) (store.Run, []store.Re
 		return store.Run{}, nil, err
 	}
 	done()
-	data, keyErr := s.openRunKey(r.subject, r.wraps, r.sealed)
+	data, keyErr := s.openRunKey(r.run.ID, r.subject, r.wraps, r.sealed)
 	if keyErr != nil && !errors.Is(keyErr, store.ErrErased) {
 		return r.run, nil, keyErr
 	}

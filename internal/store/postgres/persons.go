@@ -128,29 +128,29 @@ func (s *Store) known(token [rows.TokenSize]byte, wrapped []byte) (*person, erro
 
 // runKey makes a run's data key, wrapped for each of its subjects, else for the
 // city.
-func (s *Store) runKey(ctx context.Context, subjects []string) (data *seal.Key, sealed []byte, ps []*person, err error) {
+func (s *Store) runKey(ctx context.Context, id store.RunID, subjects []string) (data *seal.Key, sealed []byte, ps []*person, err error) {
 	data, raw, err := seal.NewKey()
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	if len(subjects) == 0 {
-		return data, s.city.Wrap(raw), nil, nil
+		return data, s.city.Wrap(raw, seal.Bound('r', int64(id))), nil, nil
 	}
 	for _, name := range subjects {
 		p, err := s.personOf(ctx, s.personToken(name))
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		ps, sealed = append(ps, p), append(sealed, p.key.Wrap(raw)...)
+		ps, sealed = append(ps, p), append(sealed, p.key.Wrap(raw, seal.Bound('r', int64(id)))...)
 	}
 	return data, sealed, ps, nil
 }
 
 // openRunKey unwraps a run's data key by any of its subjects' keys, which are
 // given as the table has them now; ErrErased if all of them are gone.
-func (s *Store) openRunKey(subject []pgtype.UUID, wraps [][]byte, sealed []byte) (*seal.Key, error) {
+func (s *Store) openRunKey(id store.RunID, subject []pgtype.UUID, wraps [][]byte, sealed []byte) (*seal.Key, error) {
 	if len(subject) == 0 {
-		k, ok := s.city.Unwrap(sealed)
+		k, ok := s.city.Unwrap(sealed, seal.Bound('r', int64(id)))
 		if !ok {
 			return nil, fmt.Errorf("opening a run's key: %w", seal.ErrSeal)
 		}
@@ -170,7 +170,7 @@ func (s *Store) openRunKey(subject []pgtype.UUID, wraps [][]byte, sealed []byte)
 		if err != nil {
 			return nil, err
 		}
-		if k, ok := p.key.Unwrap(sealed[i*seal.WrapSize:][:seal.WrapSize]); ok {
+		if k, ok := p.key.Unwrap(sealed[i*seal.WrapSize:][:seal.WrapSize], seal.Bound('r', int64(id))); ok {
 			return k, nil
 		}
 	}

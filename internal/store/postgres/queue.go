@@ -54,7 +54,7 @@ func (s *Store) Publish(ctx context.Context, ms ...store.Message) error {
 			at = &n
 		}
 		topics, mids, ats = append(topics, m.Topic), append(mids, mid), append(ats, at)
-		bodies = append(bodies, s.city.Seal(rows.PackMessage(m.ID, m.Body, m.Meta), seal.Bound('q', 0)))
+		bodies = append(bodies, s.city.Seal(rows.PackMessage(m.ID, m.Body, m.Meta), seal.BoundName('q', m.Topic)))
 	}
 	var names []string
 	j := &job{rank: rankLog, sql: "select publish($1, $2, $3, $4, $5, $6)", args: []any{s.at(), topics, mids, ats, bodies, int64(store.RepeatWindow)}}
@@ -126,7 +126,7 @@ func (s *Store) Receive(ctx context.Context, name string, max int) ([]store.Mess
 }
 
 func (s *Store) openMessage(m *store.Message, sealed []byte) error {
-	clear, err := s.city.Open(sealed, seal.Bound('q', 0))
+	clear, err := s.city.Open(sealed, seal.BoundName('q', m.Topic))
 	if err == nil {
 		m.ID, m.Body, m.Meta, err = rows.UnpackMessage(clear)
 	}

@@ -1,17 +1,21 @@
 // Package seal turns clear bodies into stored ones and back: compression above
-// 1 KiB, AES-256-GCM, and the keys that hang together so that a person's data
+// 1 KiB, XChaCha20-Poly1305, and the keys that hang together so that a person's data
 // dies with one key (semantics 10.4, 10.5).
 //
 //	master key -> a person's key (kept wrapped, destroyed at erasure)
 //	           -> the city's key (for what is nobody's)
 //	person's or city's key -> wraps a run's data key -> seals its bodies
 //
+// The city's key seals every message and event for the whole life of a city, under
+// random nonces. Those of AES-GCM have 96 bits, which allow 2^32 messages a key
+// (NIST SP 800-38D, 8.3): a busy city's few years. XChaCha20-Poly1305
+// (draft-irtf-cfrg-xchacha, 2.1) takes 192 bits: a random one never comes twice.
+//
 // Look-up keys are HMACs under keys derived from the master, never bare hashes:
 // a codice fiscale has too few values for those.
 package seal
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
@@ -23,14 +27,15 @@ import (
 	"fmt"
 
 	"github.com/klauspost/compress/s2"
+	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // Sizes in bytes.
 const (
 	MasterSize = 32 // at least
-	keySize    = 32
-	nonceSize  = 12
-	tagSize    = 16
+	keySize    = chacha20poly1305.KeySize
+	nonceSize  = chacha20poly1305.NonceSizeX
+	tagSize    = chacha20poly1305.Overhead
 	wrapIDSize = 8
 	// WrapSize is the length of one wrapped key.
 	WrapSize = wrapIDSize + nonceSize + keySize + tagSize
@@ -148,7 +153,7 @@ func (k *Keys) OpenPerson(token [16]byte, wrapped []byte) (*Key, error) {
 	return newKey(raw)
 }
 
-// Key is one AES-256-GCM key. It may be used by many goroutines.
+// Key is one key of XChaCha20-Poly1305. It may be used by many goroutines.
 type Key struct {
 	raw  []byte
 	aead cipher.AEAD
@@ -166,11 +171,7 @@ func NewKey() (*Key, []byte, error) {
 }
 
 func newKey(raw []byte) (*Key, error) {
-	b, err := aes.NewCipher(raw)
-	if err != nil {
-		return nil, fmt.Errorf("making a key: %w", err)
-	}
-	a, err := cipher.NewGCM(b)
+	a, err := chacha20poly1305.NewX(raw)
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
@@ -213,17 +214,19 @@ func (k *Key) open(sealed, bound []byte) ([]byte, error) {
 	return b, nil
 }
 
-// Wrap seals another key's bytes: WrapSize bytes that begin with k's ID.
-func (k *Key) Wrap(raw []byte) []byte {
+// Wrap seals another key's bytes: WrapSize bytes that begin with k's ID. bound ties
+// them to whose key it is, as Seal's does.
+func (k *Key) Wrap(raw, bound []byte) []byte {
 	id := k.id
 	if id == ([wrapIDSize]byte{}) {
 		id = k.ID()
 	}
-	return k.seal(append(make([]byte, 0, WrapSize), id[:]...), raw, id[:])
+	return k.seal(append(make([]byte, 0, WrapSize), id[:]...), raw, bind(wrapped, bound))
 }
 
-// Unwrap opens a wrap made by this key; ok is false if another key made it.
-func (k *Key) Unwrap(wrap []byte) (key *Key, ok bool) {
+// Unwrap opens a wrap made by this key; ok is false if another key made it, or if
+// it was made for something else.
+func (k *Key) Unwrap(wrap, bound []byte) (key *Key, ok bool) {
 	id := k.id
 	if id == ([wrapIDSize]byte{}) {
 		id = k.ID()
@@ -231,7 +234,7 @@ func (k *Key) Unwrap(wrap []byte) (key *Key, ok bool) {
 	if len(wrap) != WrapSize || [wrapIDSize]byte(wrap[:wrapIDSize]) != id {
 		return nil, false
 	}
-	raw, err := k.open(wrap[wrapIDSize:], id[:])
+	raw, err := k.open(wrap[wrapIDSize:], bind(wrapped, bound))
 	if err != nil {
 		return nil, false
 	}
@@ -242,6 +245,7 @@ func (k *Key) Unwrap(wrap []byte) (key *Key, ok bool) {
 const (
 	plain      byte = 0
 	compressed byte = 1
+	wrapped    byte = 2 // a key: no row can be passed off as one
 )
 
 // Seal compresses clear above 1 KiB and seals it. bound is authenticated with
@@ -276,10 +280,16 @@ func (k *Key) Open(sealed, bound []byte) ([]byte, error) {
 	return b, nil
 }
 
-// bind lets nobody flip the flag.
+// bind lets nobody flip the flag, nor take what was sealed as one kind for another.
 func bind(flag byte, bound []byte) []byte {
 	b := make([]byte, 0, 24)
 	return append(append(b, flag), bound...)
+}
+
+// BoundName is the binding of a row that is known by a name: a table's letter and
+// the name.
+func BoundName(table byte, name string) []byte {
+	return append([]byte{table}, name...)
 }
 
 // Bound is the binding of a row: a table's letter and its number.

@@ -48,16 +48,37 @@ func TestWrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := a.Wrap(raw)
-	if _, ok := b.Unwrap(w); ok || len(w) != WrapSize {
+	w := a.Wrap(raw, Bound('r', 7))
+	if _, ok := b.Unwrap(w, Bound('r', 7)); ok || len(w) != WrapSize {
 		t.Fatal("another key unwrapped it, or its size is wrong")
 	}
-	got, ok := a.WithID().Unwrap(w)
+	if _, ok := a.Unwrap(w, Bound('r', 8)); ok {
+		t.Fatal("a run's key opens as another run's")
+	}
+	if _, err := a.Open(append([]byte{plain}, w[wrapIDSize:]...), Bound('r', 7)); !errors.Is(err, ErrSeal) {
+		t.Fatal("a wrapped key opens as a body:", err)
+	}
+	got, ok := a.WithID().Unwrap(w, Bound('r', 7))
 	if !ok {
 		t.Fatal("its own key does not unwrap it")
 	}
 	if _, err := got.Open(data.Seal([]byte("x"), nil), nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Under NIST SP 800-38D, 8.3 a key that draws 96-bit nonces at random ends after
+// 2^32 messages; with 192 bits the same odds are reached after 2^80.
+func TestTheCityKeyLastsForever(t *testing.T) {
+	if nonceSize < 24 {
+		t.Fatalf("a nonce has %d bytes: too few to be drawn at random for the life of a city", nonceSize)
+	}
+	k, seen := keys(t, 1).City(), map[string]bool{}
+	for range 1000 {
+		seen[string(k.Seal(nil, nil)[1:1+nonceSize])] = true
+	}
+	if len(seen) != 1000 {
+		t.Fatalf("1000 messages have %d nonces", len(seen))
 	}
 }
 
@@ -78,6 +99,6 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = k.Open(b, nil)
-		_, _ = k.Unwrap(b)
+		_, _ = k.Unwrap(b, nil)
 	})
 }

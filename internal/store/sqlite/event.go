@@ -321,7 +321,7 @@ func (s *Store) outboxKey(ctx context.Context, id store.RunID, subject, wraps []
 	if data != nil {
 		return data, nil
 	}
-	return s.openRunKey(ctx, subject, wraps)
+	return s.openRunKey(ctx, id, subject, wraps)
 }
 
 // Published implements store.Journal.

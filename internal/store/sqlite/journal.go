@@ -116,7 +116,7 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 	if err := rows.CheckRun(&r); err != nil {
 		return r, store.Lease{}, err
 	}
-	data, subject, sealed, ps, err := s.runKey(ctx, r.Subjects)
+	data, subject, sealed, ps, err := s.runKey(ctx, r.ID, r.Subjects)
 	if err != nil {
 		return r, store.Lease{}, err
 	}

@@ -114,13 +114,13 @@ func (s *Store) person(ctx context.Context, token [rows.TokenSize]byte, create b
 
 // runKey makes a run's data key, wrapped for each of its subjects, else for the
 // city: subject is their tokens and sealed their wraps, in one order.
-func (s *Store) runKey(ctx context.Context, subjects []string) (data *seal.Key, subject, sealed []byte, ps []*person, err error) {
+func (s *Store) runKey(ctx context.Context, id store.RunID, subjects []string) (data *seal.Key, subject, sealed []byte, ps []*person, err error) {
 	data, raw, err := seal.NewKey()
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
 	if len(subjects) == 0 {
-		return data, nil, s.city.Wrap(raw), nil, nil
+		return data, nil, s.city.Wrap(raw, seal.Bound('r', int64(id))), nil, nil
 	}
 	for _, name := range subjects {
 		p, err := s.person(ctx, s.personToken(name), true)
@@ -129,16 +129,16 @@ func (s *Store) runKey(ctx context.Context, subjects []string) (data *seal.Key, 
 		}
 		ps = append(ps, p)
 		subject = append(subject, p.token[:]...)
-		sealed = append(sealed, p.key.Wrap(raw)...)
+		sealed = append(sealed, p.key.Wrap(raw, seal.Bound('r', int64(id)))...)
 	}
 	return data, subject, sealed, ps, nil
 }
 
 // openRunKey unwraps a run's data key by any of its subjects' keys; ErrErased if
 // all of them are gone.
-func (s *Store) openRunKey(ctx context.Context, subject, sealed []byte) (*seal.Key, error) {
+func (s *Store) openRunKey(ctx context.Context, id store.RunID, subject, sealed []byte) (*seal.Key, error) {
 	if len(subject) == 0 {
-		k, ok := s.city.Unwrap(sealed)
+		k, ok := s.city.Unwrap(sealed, seal.Bound('r', int64(id)))
 		if !ok {
 			return nil, fmt.Errorf("opening a run's key: %w", seal.ErrSeal)
 		}
@@ -155,7 +155,7 @@ func (s *Store) openRunKey(ctx context.Context, subject, sealed []byte) (*seal.K
 		if p == nil {
 			continue
 		}
-		if k, ok := p.key.Unwrap(sealed[i*seal.WrapSize:][:seal.WrapSize]); ok {
+		if k, ok := p.key.Unwrap(sealed[i*seal.WrapSize:][:seal.WrapSize], seal.Bound('r', int64(id))); ok {
 			return k, nil
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Store) loadKey(ctx context.Context, id store.RunID) (*seal.Key, error) 
 	case !found:
 		return nil, store.ErrNoRun
 	}
-	return s.openRunKey(ctx, subject, sealed)
+	return s.openRunKey(ctx, id, subject, sealed)
 }
 
 // Load implements store.Journal.
@@ -75,7 +75,7 @@ func (s *Store) load(ctx context.Context, id store.RunID) (r store.Run, rs []sto
 		r.Epoch = o.epoch
 	}
 	s.mu.Unlock()
-	data, keyErr := s.openRunKey(ctx, subject, sealed)
+	data, keyErr := s.openRunKey(ctx, id, subject, sealed)
 	if keyErr != nil && !errors.Is(keyErr, store.ErrErased) {
 		return r, nil, keyErr
 	}

@@ -59,7 +59,7 @@ func (s *Store) Parked(ctx context.Context, name string) ([]store.Message, error
 	}
 	out := make([]store.Message, 0, len(found))
 	for _, r := range found {
-		m, err := s.openMessage(r.m.Seq, r.sealed)
+		m, err := s.openMessage(r.m.Seq, r.m.Topic, r.sealed)
 		if err != nil {
 			return nil, err
 		}

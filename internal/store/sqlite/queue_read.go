@@ -29,7 +29,7 @@ func (s *Store) Publish(ctx context.Context, ms_ ...store.Message) error {
 		if len(m.Body) > rows.MaxValue {
 			return fmt.Errorf("publishing to %s: %w: the body has %d bytes, at most %d fit", m.Topic, store.ErrTooLarge, len(m.Body), rows.MaxValue)
 		}
-		sealed[i] = s.city.Seal(rows.PackMessage(m.ID, m.Body, m.Meta), seal.Bound('q', 0))
+		sealed[i] = s.city.Seal(rows.PackMessage(m.ID, m.Body, m.Meta), seal.BoundName('q', m.Topic))
 	}
 	err := s.submit(ctx, func(t *tx) error {
 		first := s.seq
@@ -354,28 +354,30 @@ func (s *Store) readLog(c *sqlite.Conn, topics []int64, after, last int64, limit
 	names := make(map[int64]string, 4)
 	out := make([]store.Message, 0, len(found))
 	for _, r := range found {
-		m, err := s.openMessage(r.seq, r.body)
-		if err != nil {
-			return nil, err
-		}
 		if names[r.topic] == "" {
 			err := query(c, "select name from topic where id=?", func(st *sqlite.Stmt) error { names[r.topic] = st.ColumnText(0); return nil }, r.topic)
 			if err != nil {
 				return nil, err
 			}
 		}
-		m.At, m.Topic = rows.FromMS(r.at), names[r.topic]
+		m, err := s.openMessage(r.seq, names[r.topic], r.body)
+		if err != nil {
+			return nil, err
+		}
+		m.At = rows.FromMS(r.at)
 		out = append(out, m)
 	}
 	return out, nil
 }
 
-func (s *Store) openMessage(seq int64, sealed []byte) (store.Message, error) {
-	clear, err := s.city.Open(sealed, seal.Bound('q', 0))
+// openMessage opens what Publish sealed: bound to its topic, with its id inside. Its
+// number is given at the commit, after the sealing.
+func (s *Store) openMessage(seq int64, topic string, sealed []byte) (store.Message, error) {
+	clear, err := s.city.Open(sealed, seal.BoundName('q', topic))
 	if err != nil {
 		return store.Message{}, fmt.Errorf("opening message %d: %w", seq, err)
 	}
-	m := store.Message{Seq: seq}
+	m := store.Message{Seq: seq, Topic: topic}
 	if m.ID, m.Body, m.Meta, err = rows.UnpackMessage(clear); err != nil {
 		return store.Message{}, fmt.Errorf("opening message %d: %w", seq, err)
 	}
@@ -399,10 +401,10 @@ func (s *Store) message(ctx context.Context, seq int64) (m store.Message, err er
 	if sealed == nil {
 		return m, fmt.Errorf("message %d is gone from the log", seq)
 	}
-	if m, err = s.openMessage(seq, sealed); err != nil {
+	if m, err = s.openMessage(seq, topic, sealed); err != nil {
 		return m, err
 	}
-	m.At, m.Topic = rows.FromMS(at), topic
+	m.At = rows.FromMS(at)
 	return m, nil
 }
 

@@ -80,7 +80,7 @@ func (t *tx) readRecent() error {
 		if bytes += st.ColumnLen(2); bytes > maxRepeatBytes {
 			return errStop
 		}
-		m, err := t.s.openMessage(st.ColumnInt64(0), columnBytes(st, 2))
+		m, err := t.s.openMessage(st.ColumnInt64(0), t.s.names[st.ColumnInt64(1)], columnBytes(st, 2))
 		if err == nil && m.ID != "" { // one that does not open is its reader's to report
 			ids = append(ids, msgID{st.ColumnInt64(1), m.ID})
 		}
