@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ type program struct {
 	route *language.Route
 	steps *step.Program
 	city  *language.City // its connectors' descriptions: found_by is looked up there
+	holds bool           // some step is a `commit`
 	reply map[string]follow
 }
 
@@ -41,6 +43,9 @@ const (
 
 func newProgram(r *language.Route, c *language.City) *program {
 	p := &program{route: r, steps: step.Build(r), city: c, reply: map[string]follow{}}
+	for _, s := range p.steps.ByPath {
+		p.holds = p.holds || s.Commit
+	}
 	rest := nothing
 	for i := len(r.Steps) - 1; i >= 0; i-- {
 		s := r.Steps[i]
@@ -221,8 +226,23 @@ func (x *exec) Recall(path string) *step.Memory {
 // Arm implements step.Effects: only a collector gathers.
 func (x *exec) Arm(*step.Frame, *language.Step, string, *step.Memory) {}
 
-// Passed implements step.Effects.
-func (x *exec) Passed(string) { x.passed.Store(true) }
+// Passed implements step.Effects. A cancel that was accepted while the step was
+// under way has come too late: the journal says so (semantics 7.7).
+func (x *exec) Passed(string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.passed.CompareAndSwap(false, true) {
+		return
+	}
+	if act := x.act.Swap(nil); act != nil {
+		x.log = append(x.log, tooLate(act, x.now()))
+	}
+}
+
+func tooLate(cancel *entry, now time.Time) *entry {
+	return &entry{kind: store.Person, at: now, x: map[string]any{"act": "too-late", "as": cancel.str("as"),
+		"reason": "the cancel met a `commit`, which succeeded: from there the run only goes forward"}}
+}
 
 // CallerWaits says whether somebody still waits for this run's answer.
 func (x *exec) CallerWaits() bool {
@@ -335,6 +355,12 @@ func (x *exec) drive() {
 	if errors.Is(err, errLong) {
 		out, err = failing(fault.New(fault.Internal, "a run has at most %d records (semantics 6.3): start other routes for parts of it", maxRecords)), nil
 	}
+	if errors.Is(err, errCancelled) && x.passed.Load() { // one branch saw the cancel, another's commit was faster
+		x.mu.Lock()
+		x.mem = remember(slices.Clone(x.log))
+		x.mu.Unlock()
+		out, err = x.walk()
+	}
 	if errors.Is(err, errCancelled) || err == nil && out.Kind == step.Rest && x.act.Load() != nil && !x.passed.Load() {
 		x.settleErr(x.cancelled())
 		return
@@ -360,6 +386,10 @@ func (x *exec) ask(n *entry) (bool, error) {
 	if x.left {
 		x.mu.Unlock()
 		return false, nil
+	}
+	if x.passed.Load() {
+		x.mu.Unlock()
+		return true, passedCommit(x.publicID())
 	}
 	x.act.Store(n)
 	// Where nothing of the run is durable it and its cancel come and go together;

@@ -89,15 +89,16 @@ func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, erro
 		return Report{}, noRun(pub)
 	}
 	if x := e.live.get(id); x != nil && !a.DryRun {
-		if x.passed.Load() {
-			return Report{}, passedCommit(pub)
-		}
 		asked, err := x.ask(n)
 		if err != nil {
 			return Report{}, cancelling(pub, err)
 		}
 		if asked {
-			return Report{Run: pub, State: string(store.Running), Note: "takes effect between two steps"}, nil
+			r := Report{Run: pub, State: string(store.Running), Note: "takes effect between two steps"}
+			if x.p.holds {
+				r.Note += "; if the step under way is a `commit` and succeeds, it is too late, and the timeline says so"
+			}
+			return r, nil
 		}
 	}
 	x, release, err := e.hold(ctx, pub, a.DryRun)
@@ -186,6 +187,9 @@ func (e *Engine) replay(ctx context.Context, pub string, a Act) (Report, error) 
 			return Report{}, fault.New(fault.Invalid, "route %s has no step %q%s", dry.p.route.Name, a.From,
 				schema.DidYouMean(a.From, sortedKeys(dry.p.steps.ByPath)))
 		}
+		if dry.passed.Load() && dry.firstOf(a.From) <= dry.commitAt() {
+			return Report{}, fault.New(fault.Conflict, "run %s has passed a `commit`: nothing before it is undone; replay it from a step behind it, or without a path", pub)
+		}
 		if dry.mem.undoing != "" && dry.state == store.Parked {
 			return Report{}, fault.New(fault.Conflict, "run %s stands in its undo: replay it without a path, or resolve it", pub)
 		}
@@ -237,6 +241,17 @@ func (x *exec) firstOf(path string) int {
 		}
 	}
 	return len(x.log)
+}
+
+// commitAt is the index of the first record of the run's latest commit.
+func (x *exec) commitAt() int {
+	at := -1
+	for path, m := range x.mem.byPath {
+		if s := x.p.steps.ByPath[step.Plain(path)]; s != nil && s.Commit && m.done {
+			at = max(at, m.first)
+		}
+	}
+	return at
 }
 
 // plan lists what a replay undoes, keeps and does anew.

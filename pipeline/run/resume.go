@@ -216,6 +216,8 @@ func (ms *memories) person(n *entry) {
 	switch n.str("act") {
 	case "cancel":
 		ms.cancel = n
+	case "too-late":
+		ms.cancel = nil
 	case "restart": // whole: safe steps read anew
 		ms.restarts++
 		ms.undoing, ms.fromPath = "", ""
@@ -314,8 +316,15 @@ func (e *Engine) load(ctx context.Context, id store.RunID, l store.Lease) (*exec
 	x.owed = 0
 	x.mem = remember(x.log)
 	x.restarts = x.mem.restarts
-	if n := x.mem.cancel; n != nil && !x.state.Ended() { // asked for, and the process ended before it took effect
-		if _, c, err := x.collect(); perr == nil && err == nil && !c.pass {
+	if perr == nil && p.holds {
+		if _, c, err := x.collect(); err == nil {
+			x.passed.Store(c.pass)
+		}
+	}
+	if n := x.mem.cancel; n != nil && perr == nil && !x.state.Ended() { // asked for, and the process ended before it took effect
+		if x.passed.Load() {
+			x.add(tooLate(n, x.now()))
+		} else {
 			x.act.Store(n)
 		}
 	}
