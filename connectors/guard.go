@@ -25,6 +25,8 @@ type Guard struct {
 	policy  Policy
 	breaker circuitbreaker.CircuitBreaker[any]
 	share   atomic.Pointer[share]
+	pause   atomic.Pointer[pause] // nil: not paused
+	change  atomic.Pointer[func(degraded bool)]
 }
 
 // share is what one of several processes may do.
@@ -35,20 +37,25 @@ type share struct {
 	limiter  ratelimiter.RateLimiter[any] // nil: no rate
 }
 
+// pause is a person's word that nothing is to be sent for a while.
+type pause struct {
+	until time.Time
+	say   string
+}
+
 // NewGuard makes a Guard; p's zero fields take the defaults.
 func NewGuard(p Policy) *Guard {
 	p = p.Or(DefaultPolicy())
 	if p.Window < p.Failures {
 		p.Window = p.Failures
 	}
-	g := &Guard{
-		policy: p,
-		breaker: circuitbreaker.NewBuilder[any]().
-			WithFailureThresholdRatio(uint(max(p.Failures, 1)), uint(max(p.Window, 1))).
-			WithSuccessThreshold(1).
-			WithDelay(p.Pause).
-			Build(),
-	}
+	g := &Guard{policy: p}
+	g.breaker = circuitbreaker.NewBuilder[any]().
+		WithFailureThresholdRatio(uint(max(p.Failures, 1)), uint(max(p.Window, 1))).
+		WithSuccessThreshold(1).
+		WithDelay(p.Pause).
+		OnStateChanged(g.changed).
+		Build()
 	g.Share(1)
 	return g
 }
@@ -83,6 +90,12 @@ func Guards(cs map[string]Connector) map[string]*Guard {
 // backend has no free place, Throttled where its rate is used up. Without an
 // error leave must be called once with the attempt's outcome.
 func (g *Guard) Enter(ctx context.Context, op *Operation) (leave func(error), err error) {
+	if p := g.pause.Load(); p != nil {
+		if left := time.Until(p.until); left > 0 {
+			return nil, &fault.Error{Kind: fault.Unavailable, RetryAfter: left, Until: p.until, Say: p.say,
+				Detail: "the system behind is not asked at present"}
+		}
+	}
 	s := g.share.Load()
 	if !s.bulkhead.TryAcquirePermit() {
 		if err := s.bulkhead.AcquirePermitWithMaxWait(ctx, maxQueue); err != nil {
@@ -103,6 +116,40 @@ func (g *Guard) Enter(ctx context.Context, op *Operation) (leave func(error), er
 			Detail: "the system behind has failed repeatedly and is left alone for a moment"}
 	}
 	return s.leave, nil
+}
+
+// Pause refuses every attempt until an instant, with a sentence for callers; what
+// can rest rests until then. An attempt under way goes on.
+func (g *Guard) Pause(until time.Time, say string) { g.pause.Store(&pause{until, say}) }
+
+// Resume ends a pause.
+func (g *Guard) Resume() { g.pause.Store(nil) }
+
+// Paused says until when, if it is.
+func (g *Guard) Paused() (until time.Time, say string, ok bool) {
+	p := g.pause.Load()
+	if p == nil || !time.Now().Before(p.until) {
+		return time.Time{}, "", false
+	}
+	return p.until, p.say, true
+}
+
+// OnChange has f called when the breaker gives the far side up, and when it works
+// again. f must return at once.
+func (g *Guard) OnChange(f func(degraded bool)) { g.change.Store(&f) }
+
+// changed tells of ways into and out of trouble; a trial that fails is neither.
+func (g *Guard) changed(e circuitbreaker.StateChangedEvent) {
+	f := g.change.Load()
+	if f == nil {
+		return
+	}
+	switch {
+	case e.OldState == circuitbreaker.ClosedState && e.NewState == circuitbreaker.OpenState:
+		(*f)(true)
+	case e.NewState == circuitbreaker.ClosedState && e.OldState != circuitbreaker.ClosedState:
+		(*f)(false)
+	}
 }
 
 // Open says whether the breaker refuses calls now.

@@ -144,3 +144,44 @@ func TestGuardShare(t *testing.T) {
 	g.Share(100)
 	enter(1) // at least one
 }
+
+// A pause refuses without an attempt, says until when and with which words, and
+// ends by itself or by a person.
+func TestAPausedBackendIsNotAsked(t *testing.T) {
+	g := NewGuard(Policy{})
+	until := time.Now().Add(time.Hour)
+	g.Pause(until, "agenda-maintenance")
+	_, err := g.Enter(context.Background(), nil)
+	f := fault.From(err)
+	if f.Kind != fault.Unavailable || f.Sent || !f.Until.Equal(until) || f.Say != "agenda-maintenance" || f.RetryAfter < 59*time.Minute {
+		t.Fatalf("%+v", f)
+	}
+	g.Resume()
+	leave, err := g.Enter(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave(nil)
+	g.Pause(time.Now().Add(-time.Second), "agenda-maintenance")
+	if leave, err = g.Enter(context.Background(), nil); err != nil {
+		t.Fatalf("a pause that is over: %v", err)
+	}
+	leave(nil)
+}
+
+// Giving up and working again are told once each; trials that fail are not.
+func TestTheBreakerTellsOfItsWays(t *testing.T) {
+	g := NewGuard(Policy{Failures: 1, Window: 1, Pause: time.Nanosecond})
+	var told []bool
+	g.OnChange(func(degraded bool) { told = append(told, degraded) })
+	for _, err := range []error{fault.New(fault.Unavailable, "down"), fault.New(fault.Unavailable, "down"), nil, nil} {
+		var leave func(error)
+		for leave == nil { // until the breaker's pause is over
+			leave, _ = g.Enter(context.Background(), nil)
+		}
+		leave(err)
+	}
+	if len(told) != 2 || !told[0] || told[1] {
+		t.Fatalf("told %v", told)
+	}
+}

@@ -85,6 +85,8 @@ type Error struct {
 	Name       string        // the operation's own fault name, looked up before Kind under `errors:`; "" if it has none
 	Sent       bool          // the request may have reached the far side; false means surely no effect
 	RetryAfter time.Duration // what the far side asked for; 0 if it said nothing
+	Until      time.Time     // the far side is held back until then (a paused connector); zero if it is not
+	Say        string        // key of the sentence that tells a caller more (config/messages.yaml); "" if there is none
 	Detail     string        // safe to show: no personal values, no addresses of ours
 	Pointer    string        // RFC 6901 pointer of the offending field, if one is known
 	Raw        []byte        // the far side's answer, kept for a parked contract fault (at most 64 KiB); never shown

@@ -34,6 +34,8 @@ type AdminConfig struct {
 	// Settle lets go of one. Both or neither.
 	Unmatched func(ctx context.Context, after int64) (any, error)
 	Settle    func(ctx context.Context, event int64, reason, by string) (any, error)
+	// Tasks are further acts and questions of people, by net/http pattern.
+	Tasks map[string]AdminTask
 	// Status is further facts for /status; may be nil.
 	Status func() map[string]any
 }
@@ -72,6 +74,9 @@ func NewAdmin(cfg AdminConfig) (http.Handler, error) {
 	if cfg.Unmatched != nil && cfg.Settle != nil {
 		mux.HandleFunc("GET /events/unmatched", a.unmatched)
 		mux.HandleFunc("POST /events/{event}/settle", a.settle)
+	}
+	for pattern, do := range cfg.Tasks {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.task(w, r, do) })
 	}
 	mux.HandleFunc("GET /routes", a.routes)
 	mux.HandleFunc("GET /connectors", func(w http.ResponseWriter, _ *http.Request) {

@@ -1,8 +1,15 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"io"
+	"net/http"
 	"time"
+
+	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/schema"
 )
 
 // Runs is what the admin face needs of the engine. Errors are *fault.Error:
@@ -69,4 +76,42 @@ type Act struct {
 	Path     string `json:"path"`     // resolve
 	Happened *bool  `json:"happened"` // resolve
 	Result   any    `json:"result"`   // resolve
+}
+
+// AdminTask answers one request of the admin face: path gives the pattern's
+// wildcards, body is the request's (nil for GET). The error is a *fault.Error.
+type AdminTask func(ctx context.Context, path func(name string) string, body []byte) (any, error)
+
+// Decode reads the body of an act strictly into a struct: unknown and repeated
+// fields are refused, for a misspelt `dry_run` must not act.
+func Decode(body []byte, into any) error {
+	if _, err := schema.DecodeJSON(body); err != nil {
+		return fault.New(fault.Invalid, "the body is not JSON: %v", err)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fault.New(fault.Invalid, "the body is not what this act takes: %v", err)
+	}
+	return nil
+}
+
+// Who checks who acts and why.
+func Who(as, reason string) error { return Act{As: as, Reason: reason}.check("act") }
+
+func (a *admin) task(w http.ResponseWriter, r *http.Request, do AdminTask) {
+	var body []byte
+	if r.Method != http.MethodGet {
+		var err error
+		if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxAct)); err != nil {
+			a.refuse(w, fault.New(fault.Invalid, "the body can't be read, or is longer than %d bytes", maxAct))
+			return
+		}
+	}
+	v, err := do(r.Context(), r.PathValue, body)
+	if err != nil {
+		a.refuse(w, err)
+		return
+	}
+	a.send(w, http.StatusOK, v)
 }
