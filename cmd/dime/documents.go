@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dime-bus/dime/config"
-	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/document/archive"
 	"github.com/dime-bus/dime/internal/document/certificate"
 	"github.com/dime-bus/dime/internal/document/seal"
@@ -148,24 +147,6 @@ func (s *server) mayHave(r *http.Request, holder string) bool {
 		s.log.WarnContext(r.Context(), "asking whether a deputy may have a document", "error", err)
 	}
 	return may && err == nil
-}
-
-// expireDrafts deletes what nobody issued, until ctx ends.
-func (s *server) expireDrafts(ctx context.Context) {
-	const page = 500
-	for s.documents != nil {
-		n, err := s.documents.Expire(ctx, page)
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("deleting expired drafts", "error", err)
-		}
-		pause := time.Hour
-		if n == page {
-			pause = time.Second
-		}
-		if clock.Sleep(ctx, clock.Real{}, pause) != nil {
-			return
-		}
-	}
 }
 
 func (s *server) withdraw(ctx context.Context, code, reason, by string) (any, error) {

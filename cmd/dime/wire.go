@@ -342,7 +342,7 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	}
 	s.ready.Store(true)
 	s.outside.start(ctx)
-	go s.expireDrafts(ctx)
+	go s.retain(ctx)
 	return errs, nil
 }
 

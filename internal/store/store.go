@@ -136,8 +136,11 @@ type Event struct {
 	At   time.Time
 	Body []byte
 	Keys []EventKey // one a known shape of the type, where no part is nil
-	Ack  *Ack
-	Keep time.Duration // how long it is kept; 0 means 7 days
+	// Shapes are all that the sender knows of the type. A store of several processes
+	// answers ErrShapes where another process has taught it one more.
+	Shapes []string
+	Ack    *Ack
+	Keep   time.Duration // how long it is kept; 0 means 7 days
 	// Hold keeps it longer: until a run takes it or a person settles it.
 	Hold bool
 }
@@ -175,6 +178,9 @@ var (
 	// ErrNoBlob and ErrNoVersion: nothing is stored under that digest.
 	ErrNoBlob    = errors.New("no such blob")
 	ErrNoVersion = errors.New("no such version")
+	// ErrShapes: the event has no key under a shape that another process waits by;
+	// learn from Shapes and deliver again.
+	ErrShapes = errors.New("another process waits for this event by another shape")
 	// ErrQueueFull: 1,000 runs queue behind this order key (semantics 5.4).
 	ErrQueueFull = errors.New("too many runs queue behind this order key")
 )
@@ -262,8 +268,10 @@ type Journal interface {
 	Held(ctx context.Context, after int64, max int) ([]Candidate, error)
 	// SettleEvent holds an event no longer; false if it was not held.
 	SettleEvent(ctx context.Context, seq int64) (bool, error)
-	// Reindex adds keys of a new shape for the stored events of a type.
-	Reindex(ctx context.Context, eventType string, keys func(body []byte) []EventKey) error
+	// Reindex teaches the store a shape of a type, and adds keys under it for the
+	// events that are stored already. Shapes are those that it was taught.
+	Reindex(ctx context.Context, eventType, shape string, keys func(body []byte) []EventKey) error
+	Shapes(ctx context.Context, eventType string) ([]string, error)
 
 	// Outbox lists rows that are due; Published deletes one, Postpone puts it off.
 	Outbox(ctx context.Context, max int) ([]OutboxRow, error)
@@ -381,6 +389,24 @@ type Queues interface {
 	Log(ctx context.Context, topic string, after int64, max int) ([]Message, error)
 }
 
+// Keep says which runs have been kept long enough: those of a route that ended
+// before its instant, or before Other where the route is not named.
+type Keep struct {
+	Routes map[string]time.Time
+	Other  time.Time
+}
+
+// First is the earliest of them.
+func (k Keep) First() time.Time {
+	first := k.Other
+	for _, t := range k.Routes {
+		if t.Before(first) {
+			first = t
+		}
+	}
+	return first
+}
+
 // Store is all of it.
 type Store interface {
 	Journal
@@ -395,6 +421,6 @@ type Store interface {
 	// Key derives a stable UUID from the store's secret (semantics 7).
 	Key(parts ...string) string
 	Erase(ctx context.Context, subject string) error
-	Expire(ctx context.Context, before time.Time, max int) (int, error) // retention, in batches
+	Expire(ctx context.Context, keep Keep, max int) (int, error) // retention, in batches
 	Close() error
 }

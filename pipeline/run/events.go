@@ -27,7 +27,7 @@ const waitsQueue = "waits"
 func (e *Engine) learnShapes(ctx context.Context, r *language.Route) error {
 	for _, w := range e.shapes.Learn(r.Waits) {
 		paths := strings.Split(w.Shape, ",")
-		err := e.store.Reindex(ctx, w.Type, func(body []byte) []store.EventKey {
+		err := e.store.Reindex(ctx, w.Type, w.Shape, func(body []byte) []store.EventKey {
 			v, err := codec.Decode(body)
 			if err != nil {
 				return nil
@@ -122,8 +122,19 @@ func (e *Engine) takeWaited(ctx context.Context, m Message) error {
 	// What moves money and matches nobody is a dead letter (5.3).
 	system, _, _ := strings.Cut(m.Type, ".")
 	hold := unmatched.Pays(e.City().Connectors[system]) && len(e.triggered(m.Type)) == 0
-	woken, err := e.store.Deliver(ctx, store.Event{ID: m.ID, Type: m.Type, At: e.clock.Now(), Body: m.Body,
-		Keys: e.shapes.Keys(m.Type, data), Ack: m.Ack, Keep: e.keepEvent(m.Type), Hold: hold})
+	ev := store.Event{ID: m.ID, Type: m.Type, At: e.clock.Now(), Body: m.Body, Ack: m.Ack, Keep: e.keepEvent(m.Type), Hold: hold}
+	e.shapes.Index(&ev, data)
+	woken, err := e.store.Deliver(ctx, ev)
+	if errors.Is(err, store.ErrShapes) { // another process has a route that is not here
+		var taught []string
+		if taught, err = e.store.Shapes(ctx, m.Type); err == nil {
+			for _, s := range taught {
+				e.shapes.Learn([]language.WaitShape{{Type: m.Type, Shape: s}})
+			}
+			e.shapes.Index(&ev, data)
+			woken, err = e.store.Deliver(ctx, ev)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("storing event %q of %q: %w", m.ID, m.Type, err)
 	}

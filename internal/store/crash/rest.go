@@ -140,11 +140,11 @@ func (s *Store) Candidates(ctx context.Context, run store.RunID, path string) ([
 	return s.Store.Candidates(ctx, run, path)
 }
 
-func (s *Store) Reindex(ctx context.Context, eventType string, keys func([]byte) []store.EventKey) error {
+func (s *Store) Reindex(ctx context.Context, eventType, shape string, keys func([]byte) []store.EventKey) error {
 	if err := s.alive(); err != nil {
 		return err
 	}
-	return s.Store.Reindex(ctx, eventType, keys)
+	return s.Store.Reindex(ctx, eventType, shape, keys)
 }
 
 func (s *Store) Outbox(ctx context.Context, max int) ([]store.OutboxRow, error) {
@@ -294,11 +294,11 @@ func (s *Store) Erase(ctx context.Context, subject string) error {
 	return s.Store.Erase(ctx, subject)
 }
 
-func (s *Store) Expire(ctx context.Context, before time.Time, max int) (int, error) {
+func (s *Store) Expire(ctx context.Context, keep store.Keep, max int) (int, error) {
 	if err := s.alive(); err != nil {
 		return 0, err
 	}
-	return s.Store.Expire(ctx, before, max)
+	return s.Store.Expire(ctx, keep, max)
 }
 
 // Close of a crashed process does nothing: nobody was there to close.

@@ -33,15 +33,18 @@ func (s *Store) Deliver(ctx context.Context, e store.Event) (woken int, err erro
 		keep = s.o.Keep
 	}
 	queue, seq := ackArgs(e.Ack)
-	j.sql = "select * from deliver($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-	j.args = []any{s.at(), e.Type, msg, nullMS(e.At), keep.Milliseconds(), sealed, e.Hold, tokens(keys), queue, seq}
+	j.sql = "select * from deliver($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+	j.args = []any{s.at(), e.Type, msg, nullMS(e.At), keep.Milliseconds(), sealed, e.Hold, tokens(keys), queue, seq, append([]string{}, e.Shapes...)}
 	j.scan = func(row pgx.Row) error {
 		var code int
 		if err := row.Scan(&code, &woken); err != nil {
 			return err
 		}
-		if code == codeNoQueue {
+		switch code {
+		case codeNoQueue:
 			j.refused = noQueue(e.Ack.Queue)
+		case codeShapes:
+			j.refused = store.ErrShapes
 		}
 		j.wake = woken > 0
 		return nil
@@ -110,7 +113,15 @@ func (s *Store) SettleEvent(ctx context.Context, seq int64) (was bool, err error
 
 // Reindex implements store.Journal. A wait that registers between its pages is
 // woken by the page that indexes its event.
-func (s *Store) Reindex(ctx context.Context, eventType string, keys func([]byte) []store.EventKey) error {
+func (s *Store) Reindex(ctx context.Context, eventType, shape string, keys func([]byte) []store.EventKey) error {
+	// From this commit on whoever delivers has to know the shape; what was delivered
+	// before is in the pages below.
+	if err := s.single(ctx, func(ctx context.Context) error {
+		_, err := s.pool.Exec(ctx, "select teach($1, $2)", eventType, shape)
+		return err
+	}); err != nil {
+		return fmt.Errorf("indexing stored events of %s: %w", eventType, err)
+	}
 	const page = 100
 	for after := int64(0); ; {
 		var ids, received []int64
@@ -156,6 +167,20 @@ func (s *Store) Reindex(ctx context.Context, eventType string, keys func([]byte)
 			return nil
 		}
 	}
+}
+
+// Shapes implements store.Journal.
+func (s *Store) Shapes(ctx context.Context, eventType string) (shapes []string, err error) {
+	err = s.query(ctx, func(rs pgx.Rows) error {
+		var shape string
+		err := rs.Scan(&shape)
+		shapes = append(shapes, shape)
+		return err
+	}, "select shape from shape where type = $1 order by shape", eventType)
+	if err != nil {
+		return nil, fmt.Errorf("reading the shapes of %s: %w", eventType, err)
+	}
+	return shapes, nil
 }
 
 // Outbox implements store.Journal: first what was never tried, in the order of

@@ -25,6 +25,7 @@ const (
 	codeTooMany
 	codeNoRun
 	codeState
+	codeShapes
 )
 
 // reserveBlock is how many run ids a process sets aside at once.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -237,12 +236,16 @@ func (s *Store) Erase(ctx context.Context, subject string) error {
 }
 
 // Expire implements store.Store: it deletes up to max (500 if zero) runs that
-// were done or cancelled before the instant, with all that is theirs; dead
+// were done or cancelled and have been kept, with all that is theirs; dead
 // letters stay until a person has settled them. Along with it go idempotency
 // keys whose window is over, events and messages that are no longer kept, fired
 // instants, and blobs that no run names. It returns how much it deleted; 0 means
 // that there is nothing more.
-func (s *Store) Expire(ctx context.Context, before time.Time, limit int) (n int, err error) {
+func (s *Store) Expire(ctx context.Context, keep store.Keep, limit int) (n int, err error) {
+	routes := make(map[string]int64, len(keep.Routes))
+	for route, at := range keep.Routes {
+		routes[route] = rows.MS(at)
+	}
 	if limit <= 0 {
 		limit = 500
 	}
@@ -252,7 +255,7 @@ func (s *Store) Expire(ctx context.Context, before time.Time, limit int) (n int,
 	for {
 		var last int64
 		err := s.single(ctx, func(ctx context.Context) error {
-			return s.pool.QueryRow(ctx, "select * from expire($1, $2, $3, $4, $5)", s.at(), rows.MS(before), limit, from, s.o.Keep.Milliseconds()).Scan(&n, &last)
+			return s.pool.QueryRow(ctx, "select * from expire($1, $2, $3, $4, $5, $6, $7)", s.at(), rows.MS(keep.First()), limit, from, s.o.Keep.Milliseconds(), rows.MS(keep.Other), routes).Scan(&n, &last)
 		})
 		if err != nil {
 			return 0, fmt.Errorf("deleting what has expired: %w", err)

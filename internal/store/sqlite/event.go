@@ -200,7 +200,13 @@ func (s *Store) SettleEvent(ctx context.Context, seq int64) (was bool, err error
 
 // Reindex implements store.Journal. A wait that registers between its pages is
 // woken by the page that indexes its event.
-func (s *Store) Reindex(ctx context.Context, eventType string, keys func([]byte) []store.EventKey) error {
+func (s *Store) Reindex(ctx context.Context, eventType, shape string, keys func([]byte) []store.EventKey) error {
+	err := s.submit(ctx, func(t *tx) error {
+		return t.exec("insert or ignore into shape(type, shape) values(?, ?)", eventType, shape)
+	})
+	if err != nil {
+		return fmt.Errorf("indexing stored events of %s: %w", eventType, err)
+	}
 	type row struct {
 		id, msg, received int64
 		sealed            []byte
@@ -254,6 +260,20 @@ func (s *Store) Reindex(ctx context.Context, eventType string, keys func([]byte)
 			return fmt.Errorf("indexing stored events of %s: %w", eventType, err)
 		}
 	}
+}
+
+// Shapes implements store.Journal.
+func (s *Store) Shapes(ctx context.Context, eventType string) (shapes []string, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "select shape from shape where type=? order by shape", func(st *sqlite.Stmt) error {
+			shapes = append(shapes, st.ColumnText(0))
+			return nil
+		}, eventType)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the shapes of %s: %w", eventType, err)
+	}
+	return shapes, nil
 }
 
 // Outbox implements store.Journal: first what was never tried, in the order of

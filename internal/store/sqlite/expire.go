@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -62,16 +63,17 @@ func (t *tx) freeBlobs(id store.RunID, before int64) error {
 }
 
 // Expire implements store.Store: it deletes up to max (500 if zero) runs that
-// were done or cancelled before the instant, with all that is theirs; dead
+// were done or cancelled and have been kept, with all that is theirs; dead
 // letters stay until a person has settled them. Along with it go idempotency
 // keys whose window is over, events and messages that are no longer kept, fired
 // instants, and blobs that no run names. It returns how much it deleted; 0 means
 // that there is nothing more.
-func (s *Store) Expire(ctx context.Context, before time.Time, limit int) (int, error) {
+func (s *Store) Expire(ctx context.Context, keep store.Keep, limit int) (int, error) {
 	if limit <= 0 {
 		limit = 500
 	}
-	runs, err := s.expiredRuns(ctx, before, limit)
+	before := keep.First()
+	runs, err := s.expiredRuns(ctx, keep, limit)
 	if err != nil {
 		return 0, fmt.Errorf("looking for expired runs: %w", err)
 	}
@@ -155,17 +157,25 @@ func (s *Store) expiredRest(ctx context.Context, before time.Time, limit int) (d
 }
 
 // expiredRuns goes on with its walk by id where the last call stopped.
-func (s *Store) expiredRuns(ctx context.Context, before time.Time, limit int) (runs []store.RunID, err error) {
+func (s *Store) expiredRuns(ctx context.Context, keep store.Keep, limit int) (runs []store.RunID, err error) {
+	routes := make(map[string]int64, len(keep.Routes))
+	for route, at := range keep.Routes {
+		routes[route] = rows.MS(at)
+	}
+	own, err := json.Marshal(routes)
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	from := s.expired
 	s.mu.Unlock()
 	for {
 		err = s.read(ctx, func(c *sqlite.Conn) error {
-			return query(c, `select id from run where id>? and state in (6, 7) and ended<? and not exists (select 1 from outbox o where o.run=run.id)
+			return query(c, `select id from run where id>? and state in (6, 7) and ended<coalesce((select j.value from json_each(?) j where j.key=route), ?) and not exists (select 1 from outbox o where o.run=run.id)
 				order by id limit ?`, func(st *sqlite.Stmt) error {
 				runs = append(runs, store.RunID(st.ColumnInt64(0)))
 				return nil
-			}, from, rows.MS(before), limit)
+			}, from, string(own), rows.MS(keep.Other), limit)
 		})
 		if err != nil || len(runs) > 0 || from == 0 {
 			break

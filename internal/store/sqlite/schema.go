@@ -36,6 +36,7 @@ create table if not exists event(id integer primary key, type text not null, msg
 create index if not exists event_msg on event(msg);
 create table if not exists event_key(k blob, event integer, primary key (k, event)) without rowid;
 create table if not exists held(event integer primary key);
+create table if not exists shape(type text, shape text, primary key (type, shape)) without rowid;
 create table if not exists taken(run integer, event integer, primary key (run, event)) without rowid;
 
 create table if not exists outbox(id integer primary key, run integer not null, topic text not null, body blob not null,

@@ -35,7 +35,7 @@ func wait(path, key string) store.Record {
 }
 
 func event(id, key string) store.Event {
-	return store.Event{ID: id, Type: "t", At: Start(), Body: []byte(`{"id":"` + id + `"}`), Keys: []store.EventKey{{Shape: "iuv", Key: key}}}
+	return store.Event{ID: id, Type: "t", At: Start(), Body: []byte(`{"id":"` + id + `"}`), Keys: []store.EventKey{{Shape: "iuv", Key: key}}, Shapes: []string{"iuv"}}
 }
 
 func (k *kit) deliver(e store.Event, want int) {
@@ -76,7 +76,7 @@ func eventHeld(k *kit) {
 	k.append(l, store.Done, time.Time{}, store.Record{Kind: store.Woken, Path: "w", At: Start(), Unwait: true, Taken: k.candidates(r.ID, "w", "2")[0].Seq})
 	k.pass(48 * time.Hour)
 	for {
-		n, err := k.Store.Expire(k.ctx, k.Clock.Now().Add(-time.Hour), 10)
+		n, err := k.Store.Expire(k.ctx, store.Keep{Other: k.Clock.Now().Add(-time.Hour)}, 10)
 		k.must(err)
 		if n == 0 {
 			break
@@ -311,10 +311,10 @@ func reindex(k *kit) {
 		return []store.EventKey{{Shape: "iuv", Key: string(body[7 : len(body)-2])}}
 	}
 	for range 2 { // doing it twice changes nothing
-		k.must(k.Store.Reindex(k.ctx, "t", keys))
+		k.must(k.Store.Reindex(k.ctx, "t", "iuv", keys))
 		k.candidates(r.ID, "w", "e250")
 	}
-	k.must(k.Store.Reindex(k.ctx, "nobody's", keys))
+	k.must(k.Store.Reindex(k.ctx, "nobody's", "iuv", keys))
 	k.claimed("w", r.ID)
 }
 

@@ -21,6 +21,7 @@ func keepTests() []entry {
 		{"a run of two persons is readable until both are erased", erasureOfTwo},
 		{"persons who come at once get one key each", personRace},
 		{"retention takes what is over and leaves dead letters", retention},
+		{"each route is kept as long as it says", retentionByRoute},
 		{"a full disk refuses, loses nothing and serves reads", fullDisk},
 	}
 }
@@ -217,7 +218,7 @@ func retention(k *kit) {
 	expire := func(max int) (n int) {
 		k.Helper()
 		for {
-			m, err := k.Store.Expire(k.ctx, Start().Add(time.Hour), max)
+			m, err := k.Store.Expire(k.ctx, store.Keep{Other: Start().Add(time.Hour)}, max)
 			k.must(err)
 			if n += m; m == 0 {
 				return n
@@ -310,4 +311,30 @@ func random(seed store.RunID, n int) []byte {
 		b[i] = byte(x >> 24)
 	}
 	return b
+}
+
+func retentionByRoute(k *kit) {
+	end := func(route string) store.RunID {
+		r := k.run()
+		r.Route = route
+		_, l := k.accept(r)
+		k.append(l, store.Done, time.Time{})
+		return r.ID
+	}
+	short, long, other := end("short"), end("long"), end("other")
+	k.pass(10 * time.Hour)
+	now := k.Clock.Now()
+	keep := store.Keep{Routes: map[string]time.Time{"short": now.Add(-time.Hour), "long": now.Add(-100 * time.Hour)}, Other: now.Add(-50 * time.Hour)}
+	for {
+		n, err := k.Store.Expire(k.ctx, keep, 10)
+		k.must(err)
+		if n == 0 {
+			break
+		}
+	}
+	for id, want := range map[store.RunID]bool{short: false, long: true, other: true} {
+		if _, _, err := k.Store.Load(k.ctx, id); (err == nil) != want {
+			k.Fatalf("run %d: %v, want it kept: %v", id, err, want)
+		}
+	}
 }

@@ -28,6 +28,7 @@ func severalTests() []entry {
 		{"a queue's messages go to one process each, and come again when it dies", queueAcross},
 		{"a process that closes gives back what it holds", closeGivesBack},
 		{"ids, versions and tables are shared", shareAcross},
+		{"a shape that one process teaches, the other has to learn", shapesAcross},
 	}
 }
 
@@ -505,4 +506,25 @@ func shareAcross(k *kit) {
 	if a.Store.PublicID(7) != b.Store.PublicID(7) || a.Store.Key("x") != b.Store.Key("x") {
 		k.Fatal("two processes give other names to one run")
 	}
+}
+
+func shapesAcross(k *kit) {
+	a, b := k.both()
+	old := event("e1", "1")
+	a.deliver(old, 0)
+	keys := func(body []byte) []store.EventKey { return []store.EventKey{{Shape: "id", Key: string(body)}} }
+	k.must(b.Store.Reindex(k.ctx, "t", "iuv", func([]byte) []store.EventKey { return nil }))
+	k.must(b.Store.Reindex(k.ctx, "t", "id", keys))
+	late := event("e2", "2")
+	_, err := a.Store.Deliver(k.ctx, late)
+	k.is(err, store.ErrShapes)
+	late.Shapes, err = a.Store.Shapes(k.ctx, "t")
+	k.must(err)
+	if len(late.Shapes) != 2 {
+		k.Fatalf("the shapes are %q", late.Shapes)
+	}
+	a.deliver(late, 0)
+	other := event("e3", "3")
+	other.Type, other.Shapes = "u", nil
+	a.deliver(other, 0) // of a type that nobody taught anything
 }

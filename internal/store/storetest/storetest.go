@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	for _, group := range [][]entry{journalTests(), orderTests(), eventTests(), keepTests(), queueTests()} {
 		for _, e := range group {
 			t.Run(e.name, func(t *testing.T) {
+				t.Parallel()
 				h := open(t)
 				k := &kit{T: t, Harness: h, ctx: context.Background()}
 				t.Cleanup(func() { _ = k.Store.Close() })
@@ -51,16 +52,15 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	}
 	t.Run("several processes", func(t *testing.T) {
 		for _, e := range severalTests() {
-			h := open(t)
-			k := &kit{T: t, Harness: h, ctx: context.Background()}
-			if h.Second == nil {
-				t.Log("not asked: the memory belongs to one process")
-				_ = h.Store.Close()
-				return
-			}
 			t.Run(e.name, func(t *testing.T) {
-				k.T = t
+				t.Parallel()
+				h := open(t)
+				k := &kit{T: t, Harness: h, ctx: context.Background()}
 				t.Cleanup(func() { _ = k.Store.Close() })
+				if h.Second == nil {
+					t.Log("not asked: the memory belongs to one process")
+					return
+				}
 				e.f(k)
 			})
 		}

@@ -53,8 +53,16 @@ func (t *Table) Waited(eventType string) bool {
 	return len(t.by[eventType]) > 0
 }
 
-// Keys gives an event's key under each shape where no part is nil.
-func (t *Table) Keys(eventType string, data any) []store.EventKey {
+// Index gives an event its keys and the shapes that they were made for.
+func (t *Table) Index(e *store.Event, data any) {
+	e.Keys = t.keys(e.Type, data)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.Shapes = slices.Collect(maps.Keys(t.by[e.Type]))
+}
+
+// keys gives an event's key under each shape where no part is nil.
+func (t *Table) keys(eventType string, data any) []store.EventKey {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []store.EventKey

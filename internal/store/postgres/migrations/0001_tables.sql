@@ -35,6 +35,7 @@ create table event(id bigint generated always as identity primary key, type text
 create index event_until on event(until);
 create table event_key(k uuid, event bigint, primary key (k, event));
 create index event_key_event on event_key(event);
+create table shape(type text, shape text, primary key (type, shape));
 create table held(event bigint primary key);
 create table taken(run bigint, event bigint, primary key (run, event));
 create table nudge(id bigint generated always as identity primary key, run bigint not null, at bigint not null);

@@ -326,16 +326,29 @@ begin
 end $$;
 -- +goose StatementEnd
 
+-- What is being delivered ends first; who delivers from here on must know the shape.
+-- +goose StatementBegin
+create function teach(p_type text, p_shape text) returns void language plpgsql as $$
+begin
+  if not exists (select 1 from shape where type = p_type and shape = p_shape) then
+    perform pg_advisory_xact_lock(1, hashtext(p_type));
+    insert into shape(type, shape) values (p_type, p_shape) on conflict do nothing;
+  end if;
+end $$;
+-- +goose StatementEnd
+
 -- The caller holds the locks on the event's id and on its keys.
 -- +goose StatementBegin
 create function deliver(p_now bigint, p_type text, p_msg bigint, p_at bigint, p_keep bigint, p_body bytea, p_hold boolean, p_k uuid[],
-  p_queue text, p_delivery bigint, out o_code int, out o_woken int)
+  p_queue text, p_delivery bigint, p_shapes text[], out o_code int, out o_woken int)
 language plpgsql as $$
 declare
   n bigint := now_ms(p_now);
   v_id bigint; v_queue int;
 begin
   o_code := 0; o_woken := 0;
+  perform pg_advisory_xact_lock_shared(1, hashtext(p_type));
+  if exists (select 1 from shape where type = p_type and shape <> all(p_shapes)) then o_code := 9; return; end if;
   if p_queue is not null then
     select id into v_queue from queue where name = p_queue;
     if not found then o_code := 4; return; end if;

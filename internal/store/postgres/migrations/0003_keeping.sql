@@ -64,13 +64,13 @@ end $$;
 
 -- One batch of retention. o_last is where the walk over the runs stands, 0 at its end.
 -- +goose StatementBegin
-create function expire(p_now bigint, p_before bigint, p_limit int, p_from bigint, p_keep bigint, out o_n bigint, out o_last bigint) language plpgsql as $$
+create function expire(p_now bigint, p_before bigint, p_limit int, p_from bigint, p_keep bigint, p_other bigint, p_routes jsonb, out o_n bigint, out o_last bigint) language plpgsql as $$
 declare
   n bigint := now_ms(p_now);
   v_ids bigint[]; v_run bigint; v_digests text[]; v_count bigint;
 begin
   o_n := 0; o_last := 0;
-  select array_agg(id order by id) into v_ids from (select id from run where id > p_from and state in (6, 7) and ended < p_before and coalesce(lease_until, 0) <= n
+  select array_agg(id order by id) into v_ids from (select id from run where id > p_from and state in (6, 7) and ended < coalesce((p_routes->>route)::bigint, p_other) and coalesce(lease_until, 0) <= n
     and not exists (select 1 from outbox o where o.run = run.id) order by id limit p_limit for update skip locked) r;
   if v_ids is not null then
     foreach v_run in array v_ids loop
