@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/run/unmatched"
 )
 
@@ -54,7 +55,7 @@ steps:
 	w.pass(60 * 24 * time.Hour)
 	for n := 1; n > 0; {
 		var err error
-		if n, err = w.disk.Expire(ctx, w.clock.Now().AddDate(0, 0, -30), 100); err != nil {
+		if n, err = w.disk.Expire(ctx, store.Keep{Other: w.clock.Now().AddDate(0, 0, -30)}, 100); err != nil {
 			t.Fatal(err)
 		}
 	}
