@@ -253,9 +253,9 @@ func (s *PostgresServer) Restart() error {
 	return s.Start()
 }
 
-// NewDatabase makes an empty database beside the one that at names, and gives its
-// URL and how to drop it.
-func NewDatabase(ctx context.Context, at string) (fresh string, drop func(context.Context) error, err error) {
+// NewDatabase makes a database beside the one that at names, as a copy of template
+// (empty: "template0"), and gives its URL and how to drop it.
+func NewDatabase(ctx context.Context, at, template string) (fresh string, drop func(context.Context) error, err error) {
 	u, err := url.Parse(at)
 	if err != nil {
 		return "", nil, errors.New("reading the server's URL: it is none") // the error would show the password
@@ -271,7 +271,7 @@ func NewDatabase(ctx context.Context, at string) (fresh string, drop func(contex
 		_, err = c.Exec(ctx, sql)
 		return errors.Join(err, c.Close(ctx))
 	}
-	if err := run(ctx, "create database "+name+" template template0"); err != nil {
+	if err := run(ctx, "create database "+name+" template "+template); err != nil {
 		return "", nil, fmt.Errorf("making a database: %w", err)
 	}
 	u.Path = "/" + name
@@ -282,11 +282,72 @@ func NewDatabase(ctx context.Context, at string) (fresh string, drop func(contex
 // if there is one, else on one that lives as long as the test.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	at := os.Getenv(PostgresEnv)
-	if at == "" {
-		at = PostgresFor(t, PostgresOptions{}).URL("postgres")
+	return copyOfPostgres(t, sharedPostgres(t), "template0")
+}
+
+func sharedPostgres(t testing.TB) string {
+	t.Helper()
+	if at := os.Getenv(PostgresEnv); at != "" {
+		return at
 	}
-	fresh, drop, err := NewDatabase(context.Background(), at)
+	return PostgresFor(t, PostgresOptions{}).URL("postgres")
+}
+
+// PostgresLike is Postgres with a database that is a copy of what fill made of an
+// empty one. It is made once a server and name: fill of one name does one thing.
+func PostgresLike(t testing.TB, name string, fill func(url string) error) string {
+	t.Helper()
+	at := sharedPostgres(t)
+	if err := postgresTemplate(context.Background(), at, name, fill); err != nil {
+		t.Fatal(err)
+	}
+	return copyOfPostgres(t, at, name)
+}
+
+func postgresTemplate(ctx context.Context, at, name string, fill func(url string) error) (err error) {
+	c, err := pgx.Connect(ctx, at)
+	if err != nil {
+		return fmt.Errorf("making a database to copy: %w", err)
+	}
+	defer func() { err = errors.Join(err, c.Close(ctx)) }()
+	var there bool
+	for _, step := range []func() error{
+		func() error { _, err := c.Exec(ctx, "select pg_advisory_lock(hashtext($1))", name); return err }, // until the session ends
+		func() error {
+			return c.QueryRow(ctx, "select exists (select 1 from pg_database where datname = $1 and datistemplate)", name).Scan(&there)
+		},
+		func() error {
+			if there {
+				return nil
+			}
+			u, err := url.Parse(at)
+			if err != nil {
+				return errors.New("the server's URL is none") // the error would show the password
+			}
+			u.Path = "/" + name
+			id := pgx.Identifier{name}.Sanitize()
+			for _, sql := range []string{"drop database if exists " + id + " with (force)", "create database " + id + " template template0"} {
+				if _, err := c.Exec(ctx, sql); err != nil {
+					return err
+				}
+			}
+			if err := fill(u.String()); err != nil {
+				return err
+			}
+			_, err = c.Exec(ctx, "alter database "+id+" is_template true")
+			return err
+		},
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("making a database to copy: %w", err)
+		}
+	}
+	return nil
+}
+
+func copyOfPostgres(t testing.TB, at, template string) string {
+	t.Helper()
+	fresh, drop, err := NewDatabase(context.Background(), at, template)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 func TestPostgresOutlivesAKillAndAStop(t *testing.T) {
 	s := cluster.PostgresFor(t, cluster.PostgresOptions{Settings: "work_mem = 5MB"})
 	ctx := context.Background()
-	at, drop, err := cluster.NewDatabase(ctx, s.URL("postgres"))
+	at, drop, err := cluster.NewDatabase(ctx, s.URL("postgres"), "template0")
 	if err != nil {
 		t.Fatal(err)
 	}

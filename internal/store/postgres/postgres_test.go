@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(cluster.PostgresMain(m)) }
 
 func options(url string, c clock.Clock) postgres.Options {
-	return postgres.Options{URL: url, Clock: c, MasterKey: bytes.Repeat([]byte{7}, 32), Migrate: true, Poll: time.Hour,
+	return postgres.Options{URL: url, Clock: c, MasterKey: bytes.Repeat([]byte{7}, 32), Migrate: true, Pool: 4, Poll: time.Hour,
 		Log: slog.New(slog.DiscardHandler)}
 }
 
@@ -55,7 +55,7 @@ func harness(url string) func(t *testing.T) storetest.Harness {
 	return func(t *testing.T) storetest.Harness {
 		u := url
 		if u == "" {
-			u = cluster.Postgres(t)
+			u = cluster.PostgresLike(t, "dime_store", func(url string) error { return postgres.Migrate(t.Context(), url, nil) })
 		}
 		c := clock.NewVirtual(storetest.Start())
 		h := storetest.Harness{Store: open(t, options(u, c)), Clock: c, Lease: 10 * time.Second}
