@@ -42,7 +42,7 @@ var form = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 // process. ctx ends the waiting for the turn among this process's callers.
 func (n *Numbers) Next(ctx context.Context, series string, floor int64, f func(ctx context.Context, number int64) error) error {
 	if !form.MatchString(series) {
-		return fmt.Errorf("taking a number: the series %q has a name of other characters than letters, digits, '.', '_' and '-'", series)
+		return badName(series)
 	}
 	turn := n.turnOf(series)
 	select {
