@@ -23,13 +23,16 @@ require (
 
 require (
 	github.com/boombuler/barcode v1.1.0
+	github.com/ThreeDotsLabs/watermill-amqp/v3 v3.0.2
 	github.com/go-pdf/fpdf v0.9.0
+	github.com/rabbitmq/amqp091-go v1.16.0
 )
 
 require (
-	github.com/ThreeDotsLabs/watermill-amqp/v3 v3.0.2 // indirect
+	github.com/cenkalti/backoff/v3 v3.2.2 // indirect
+	github.com/hashicorp/errwrap v1.1.0 // indirect
+	github.com/hashicorp/go-multierror v1.1.1 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
-	github.com/rabbitmq/amqp091-go v1.16.0 // indirect
 )
 
 require (

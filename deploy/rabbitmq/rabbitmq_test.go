@@ -71,7 +71,7 @@ func read(t *testing.T, b []byte) map[string]map[string]bool {
 		}
 		for _, x := range list {
 			// Passwords are the installation's, the rest is what brokers add.
-			for _, k := range []string{"password_hash", "hashing_algorithm", "limits", "metadata", "type"} {
+			for _, k := range []string{"password_hash", "hashing_algorithm", "limits", "metadata", "internal", "type"} {
 				if k != "type" || kind == "queues" {
 					delete(x, k)
 				}

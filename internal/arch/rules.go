@@ -71,6 +71,10 @@ var layers = [...]Layer{
 		Because: "A module speaks to the city only through the bus client and to its own tables through the store, so that it can run alone.",
 	},
 	{
+		Name: "deploy", Of: []string{"deploy/..."}, May: nil, Tests: []string{"test/cluster"},
+		Because: "What a city installs is files; their tests run on a server that loads them.",
+	},
+	{
 		Name: "internal", Of: []string{"internal/..."}, May: []string{"internal/..."},
 		Tests:   []string{"test/cluster"},
 		Because: "internal never looks upstairs; its tests may start servers.",
@@ -111,7 +115,8 @@ var owners = [...]Owner{
 	{Library: "github.com/ThreeDotsLabs/watermill/message", By: []string{"internal/bus/...", "cmd/..."},
 		Because: "The bus's contract is Watermill's Publisher and Subscriber, so the wiring meets its messages."},
 	{Library: "github.com/ThreeDotsLabs/watermill", By: []string{"internal/bus/..."}},
-	{Library: "github.com/rabbitmq/amqp091-go", By: []string{"internal/bus/..."}},
+	{Library: "github.com/ThreeDotsLabs/watermill-amqp", By: []string{"internal/bus/..."}},
+	{Library: "github.com/rabbitmq/amqp091-go", By: []string{"internal/bus/..."}, Tests: true, Because: "Tests play other people's programs, and each role of the broker."},
 	{Library: "github.com/prometheus", By: []string{"internal/telemetry"}},
 	{Library: "go.opentelemetry.io", By: []string{"internal/telemetry"}},
 	{Library: "zombiezen.com/go/sqlite", By: []string{"internal/store/..."}},

@@ -1,10 +1,12 @@
 // Package bus is the city's message bus as the engine and the modules see it:
 // Watermill's Publisher and Subscriber, with what the city adds to them written
-// down here. package embedded keeps the promise over the store's tables;
-// bustest judges every implementation.
+// down here. package embedded keeps the promise over the store's tables, package
+// amqp over RabbitMQ; bustest judges every implementation.
 //
 // The promise:
-//   - Publish returns when the messages are durable, all or none.
+//   - Publish returns when the messages are durable: all or none over the store's
+//     tables; over a broker a call that fails may have published some, and is
+//     repeated with the same ids.
 //   - A group gets every message published to its topics since it was first
 //     subscribed, at least once, each message to one consumer of the group;
 //     several groups each get a copy. Topic "a.*" takes all with that prefix, "*" all.
@@ -75,6 +77,7 @@ type deliveryKey struct{}
 type Delivery struct {
 	Ack      store.Ack
 	Attempts int    // deliveries before this one
+	Cursor   int64  // of a message of the log
 	Taken    func() // called by Took; may be nil
 
 	mu     sync.Mutex
@@ -104,11 +107,20 @@ func (d *Delivery) Verdict() (park bool, reason string) {
 // the commit that accepts its run (store.Run.Ack, store.Event.Ack); Ack the
 // message after that as usual, which then costs nothing. nil on other buses.
 func AckOf(m *message.Message) *store.Ack {
-	if d := deliveryOf(m); d != nil {
+	if d := deliveryOf(m); d != nil && d.Ack.Queue != "" {
 		a := d.Ack
 		return &a
 	}
 	return nil
+}
+
+// CursorOf gives the cursor behind a message that Log returned: what to pass for
+// those that follow it.
+func CursorOf(m *message.Message) int64 {
+	if d := deliveryOf(m); d != nil {
+		return d.Cursor
+	}
+	return 0
 }
 
 // Attempts is how often the message was delivered before.

@@ -125,6 +125,7 @@ func (b *Bus) Log(ctx context.Context, topic string, after int64, max int) ([]*m
 	for i := range ms {
 		out[i] = wire(&ms[i])
 		after = ms[i].Seq
+		out[i].SetContext(bus.WithDelivery(out[i].Context(), &bus.Delivery{Cursor: after}))
 	}
 	return out, after, nil
 }

@@ -1,0 +1,6 @@
+// Package deploy is planted.
+package deploy
+
+import (
+	_ "github.com/dime-bus/dime/internal/bus" // want import-deploy
+)

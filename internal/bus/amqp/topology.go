@@ -1,0 +1,276 @@
+package amqp
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/dime-bus/dime/internal/bus"
+)
+
+// spec names a group's queues.
+type spec struct {
+	name       string
+	topics     []string
+	foreign    string // a queue that others declare; then there are no topics
+	limit      int
+	partitions int
+}
+
+func (s spec) dlq() string { return s.name + ".dlq" }
+
+// keyed are the queues of messages with an order key. Their names sort as they
+// are bound: RabbitMQ 3.10 makes the hash ring anew from the sorted bindings when
+// it restarts, and another order would send a key elsewhere (TestRingSurvivesRestart).
+func (s spec) keyed() []string {
+	if s.foreign != "" {
+		return nil
+	}
+	var qs []string
+	for i := range s.partitions {
+		qs = append(qs, fmt.Sprintf("%s.key.%03d", s.name, i))
+	}
+	return qs
+}
+
+// declarer declares over one channel, which the broker closes at each refusal.
+type declarer struct {
+	conn *amqp091.Connection
+	ch   *amqp091.Channel
+}
+
+func (d *declarer) do(f func(*amqp091.Channel) error) error {
+	if d.ch == nil || d.ch.IsClosed() {
+		ch, err := d.conn.Channel()
+		if err != nil {
+			return err
+		}
+		d.ch = ch
+	}
+	return f(d.ch)
+}
+
+func (d *declarer) close() {
+	if d.ch != nil && !d.ch.IsClosed() {
+		_ = d.ch.Close()
+	}
+}
+
+func code(err error) int {
+	var e *amqp091.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return 0
+}
+
+func (d *declarer) exchange(name, kind string, internal bool, args amqp091.Table) error {
+	if err := d.do(func(ch *amqp091.Channel) error {
+		return ch.ExchangeDeclare(name, kind, true, false, internal, false, args)
+	}); err != nil {
+		return fmt.Errorf("declaring exchange %s: %w", name, err)
+	}
+	return nil
+}
+
+func (d *declarer) queue(name string, args amqp091.Table) error {
+	err := d.do(func(ch *amqp091.Channel) error {
+		_, err := ch.QueueDeclare(name, true, false, false, false, args)
+		return err
+	})
+	// A queue of an earlier version, or of a policy of the operator's, serves as it is.
+	if c := code(err); c == amqp091.PreconditionFailed || c == amqp091.AccessRefused {
+		if d.do(func(ch *amqp091.Channel) error {
+			_, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
+			return err
+		}) == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("declaring queue %s: %w", name, err)
+	}
+	return nil
+}
+
+func (d *declarer) bind(queue, key, exchange string, args amqp091.Table) error {
+	if err := d.do(func(ch *amqp091.Channel) error { return ch.QueueBind(queue, key, exchange, false, args) }); err != nil {
+		return fmt.Errorf("binding queue %s: %w", queue, err)
+	}
+	return nil
+}
+
+func (d *declarer) bindExchange(to, key, from string, args amqp091.Table) error {
+	if err := d.do(func(ch *amqp091.Channel) error { return ch.ExchangeBind(to, key, from, false, args) }); err != nil {
+		return fmt.Errorf("binding exchange %s: %w", to, err)
+	}
+	return nil
+}
+
+// quorum are the arguments of every queue that holds messages for somebody. Both
+// reject-publish and at-least-once are needed for the other to lose nothing
+// (RabbitMQ's guide "Quorum Queues", at-least-once dead lettering).
+func quorum(deadTo string, more amqp091.Table) amqp091.Table {
+	t := amqp091.Table{"x-queue-type": "quorum", "x-overflow": "reject-publish"}
+	if deadTo != "" {
+		t["x-dead-letter-routing-key"] = deadTo
+		t["x-dead-letter-exchange"] = ""
+		t["x-dead-letter-strategy"] = "at-least-once"
+	}
+	for k, v := range more {
+		t[k] = v
+	}
+	return t
+}
+
+// rungName is the exchange and the queue in which messages wait for d.
+func (b *Bus) rungName(d time.Duration) string {
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return b.o.Name + ".again." + s
+}
+
+// declareBase declares what all roles share, where it is missing: most roles may
+// not, and find it as deploy/rabbitmq/definitions.json made it.
+func (b *Bus) declareBase(conn *amqp091.Connection) error {
+	d := &declarer{conn: conn}
+	defer d.close()
+	n := b.o.Name
+	missing := false
+	names := []string{n + ".in", n + ".alt"}
+	for _, r := range b.o.Rungs {
+		names = append(names, b.rungName(r))
+	}
+	for _, x := range names {
+		err := d.do(func(ch *amqp091.Channel) error {
+			return ch.ExchangeDeclarePassive(x, amqp091.ExchangeTopic, true, false, false, false, nil)
+		})
+		if code(err) == amqp091.NotFound {
+			missing = true
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("looking for exchange %s: %w", x, err)
+		}
+	}
+	if !missing {
+		return nil
+	}
+	steps := []func() error{
+		func() error { return d.exchange(n+".alt", amqp091.ExchangeFanout, false, nil) },
+		func() error { return d.queue(n+".alt", quorum("", nil)) },
+		func() error { return d.bind(n+".alt", "", n+".alt", nil) },
+		func() error {
+			return d.exchange(n+".in", amqp091.ExchangeTopic, false, amqp091.Table{"alternate-exchange": n + ".alt"})
+		},
+	}
+	if !b.o.Unlogged {
+		steps = append(steps,
+			func() error {
+				return d.queue(n+".log", amqp091.Table{"x-queue-type": "stream", "x-max-age": "7D"})
+			},
+			func() error { return d.bind(n+".log", "#", n+".in", nil) })
+	}
+	for _, r := range b.o.Rungs {
+		name := b.rungName(r)
+		// The routing key is the queue to go back to: the rung names no other, so
+		// the default exchange gets the message with the key that it came with.
+		args := quorum("", amqp091.Table{"x-message-ttl": r.Milliseconds(), "x-dead-letter-exchange": "", "x-dead-letter-strategy": "at-least-once"})
+		steps = append(steps,
+			func() error { return d.queue(name, args) },
+			func() error { return d.exchange(name, amqp091.ExchangeFanout, false, nil) },
+			func() error { return d.bind(name, "", name, nil) })
+	}
+	for _, f := range steps {
+		if err := f(); err != nil {
+			return fmt.Errorf("%w (an administrator may load deploy/rabbitmq/definitions.json)", err)
+		}
+	}
+	return nil
+}
+
+// declare declares a group: its messages with an order key go over a hash of it
+// to queues with one active consumer each, the others to one queue for all.
+func (b *Bus) declare(conn *amqp091.Connection, s spec) error {
+	d := &declarer{conn: conn}
+	defer d.close()
+	if err := d.queue(s.dlq(), quorum("", nil)); err != nil {
+		return err
+	}
+	if s.foreign != "" {
+		return nil
+	}
+	args := quorum(s.dlq(), amqp091.Table{"x-delivery-limit": int64(s.limit)})
+	single := quorum(s.dlq(), amqp091.Table{"x-delivery-limit": int64(s.limit), "x-single-active-consumer": true})
+	split, rest, hash := s.name, s.name+".rest", s.name+".key"
+	steps := []func() error{
+		func() error { return d.queue(s.name, args) },
+		func() error { return d.exchange(rest, amqp091.ExchangeFanout, true, nil) },
+		func() error { return d.bind(s.name, "", rest, nil) },
+		func() error {
+			return d.exchange(hash, "x-consistent-hash", true, amqp091.Table{"hash-header": bus.MetaKey})
+		},
+	}
+	for _, q := range s.keyed() {
+		steps = append(steps,
+			func() error { return d.queue(q, single) },
+			func() error { return d.bind(q, "1", hash, nil) })
+	}
+	steps = append(steps,
+		func() error {
+			return d.exchange(split, amqp091.ExchangeHeaders, true, amqp091.Table{"alternate-exchange": rest})
+		},
+		// A header without a value asks only that it is there.
+		func() error {
+			return d.bindExchange(hash, "", split, amqp091.Table{"x-match": "all", bus.MetaKey: nil})
+		})
+	for _, t := range s.topics {
+		for _, pattern := range patterns(t) {
+			steps = append(steps, func() error { return d.bindExchange(split, pattern, b.o.Name+".in", nil) })
+		}
+	}
+	for _, f := range steps {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// patterns are the topic exchange's for a topic of package bus.
+func patterns(topic string) []string {
+	if topic == "*" {
+		return []string{"#"}
+	}
+	if prefix, ok := strings.CutSuffix(topic, ".*"); ok {
+		return []string{prefix + ".*.#"}
+	}
+	return []string{topic}
+}
+
+// matches says whether a message's topic is one of topic's.
+func matches(topic, of string) bool {
+	if topic == "*" || topic == of {
+		return true
+	}
+	prefix, ok := strings.CutSuffix(topic, "*")
+	return ok && strings.HasSuffix(prefix, ".") && strings.HasPrefix(of, prefix) && len(of) > len(prefix)
+}
+
+// union adds what is new of more.
+func union(to, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(to, s) {
+			to = append(to, s)
+		}
+	}
+	return to
+}

@@ -1,0 +1,139 @@
+package amqp
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	watermillamqp "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp"
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/dime-bus/dime/internal/bus"
+)
+
+// Headers of ours on a message that waits in the broker for its next delivery or
+// was parked. They are strings, as watermill-amqp asks of every header.
+const (
+	headerTopic    = "_dime_topic"    // the routing key that it was published with
+	headerAttempts = "_dime_attempts" // deliveries before it was put back
+	headerReason   = "_dime_reason"   // why it was parked
+)
+
+// marshal is watermill-amqp's wire form, with the AMQP properties that other
+// people's programs and the broker's own tools look at.
+func marshal(m *message.Message, now time.Time) (amqp091.Publishing, error) {
+	p, err := watermillamqp.DefaultMarshaler{}.Marshal(m)
+	if err != nil {
+		return p, err
+	}
+	p.MessageId = m.UUID
+	p.Type = m.Metadata.Get(bus.MetaType)
+	p.Timestamp = now
+	if t := m.Metadata.Get(bus.MetaTime); t == "" {
+		p.Headers[bus.MetaTime] = now.UTC().Format(time.RFC3339Nano)
+	}
+	return p, nil
+}
+
+// received is a delivery as a message, its topic, and how often it was delivered
+// before.
+func received(dv amqp091.Delivery) (m *message.Message, topic string, attempts int, err error) {
+	headers := make(amqp091.Table, len(dv.Headers)+1)
+	attempts = deliveries(dv.Headers)
+	topic = topicOf(dv)
+	for k, v := range dv.Headers {
+		switch k {
+		case headerTopic, headerAttempts, headerReason:
+			continue
+		}
+		switch v := v.(type) {
+		case string:
+			headers[k] = v
+		case bool, int8, uint8, int16, uint16, int32, uint32, int64, float32, float64:
+			// watermill-amqp refuses what is no string: x-delivery-count, and other
+			// programs' numbers. The broker's own are no metadata.
+			if !strings.HasPrefix(k, "x-") {
+				headers[k] = fmt.Sprint(v)
+			}
+		case time.Time:
+			headers[k] = v.UTC().Format(time.RFC3339)
+		}
+	}
+	for k := range headers {
+		if strings.HasPrefix(k, "x-first-death-") {
+			delete(headers, k)
+		}
+	}
+	dv.Headers = headers
+	m, err = watermillamqp.DefaultMarshaler{}.Unmarshal(dv)
+	if err != nil {
+		return nil, topic, attempts, err
+	}
+	if m.UUID == "" {
+		m.UUID = dv.MessageId
+	}
+	if m.UUID == "" { // a publisher without ids: no two deliveries are told to be one
+		m.UUID = watermill.NewUUID()
+	}
+	if m.Metadata.Get(bus.MetaType) == "" {
+		m.Metadata.Set(bus.MetaType, topic)
+	}
+	if m.Metadata.Get(bus.MetaTime) == "" {
+		at := dv.Timestamp
+		if at.IsZero() {
+			at = time.Now()
+		}
+		m.Metadata.Set(bus.MetaTime, at.UTC().Format(time.RFC3339Nano))
+	}
+	return m, topic, attempts, nil
+}
+
+func topicOf(dv amqp091.Delivery) string {
+	if s, ok := dv.Headers[headerTopic].(string); ok {
+		return s
+	}
+	return dv.RoutingKey
+}
+
+// deliveries counts those before this one: ours since the message was last put
+// back into the ladder, and the broker's since then.
+func deliveries(h amqp091.Table) int {
+	n := 0
+	if s, ok := h[headerAttempts].(string); ok {
+		n, _ = strconv.Atoi(s)
+	}
+	switch c := h["x-delivery-count"].(type) {
+	case int64:
+		n += int(c)
+	case int32:
+		n += int(c)
+	}
+	return n
+}
+
+// again is a delivery to be published once more, to a rung or a parked queue.
+func again(dv amqp091.Delivery, attempts int, reason string) amqp091.Publishing {
+	h := maps.Clone(dv.Headers)
+	if h == nil {
+		h = make(amqp091.Table)
+	}
+	for k := range h {
+		if strings.HasPrefix(k, "x-") { // the broker writes its own anew
+			delete(h, k)
+		}
+	}
+	h[headerTopic] = topicOf(dv)
+	h[headerAttempts] = strconv.Itoa(attempts)
+	if reason != "" {
+		h[headerReason] = reason
+	}
+	return amqp091.Publishing{
+		Headers: h, ContentType: dv.ContentType, ContentEncoding: dv.ContentEncoding, DeliveryMode: amqp091.Persistent,
+		CorrelationId: dv.CorrelationId, ReplyTo: dv.ReplyTo, MessageId: dv.MessageId, Timestamp: dv.Timestamp,
+		Type: dv.Type, AppId: dv.AppId, Body: dv.Body,
+	}
+}

@@ -1,0 +1,68 @@
+//go:build linux
+
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// process is a program that dies with this one, however this one dies.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// start starts a program whose output goes to a file.
+func start(log string, env []string, name string, args ...string) (*process, error) {
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	c := exec.Command(name, args...)
+	c.Env, c.Stdout, c.Stderr = env, out, out
+	c.Dir = filepath.Dir(log)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p := &process{cmd: c, done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The kernel sends Pdeathsig when the thread ends that started the child
+		// (prctl(2), PR_SET_PDEATHSIG), so this thread stays with it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(p.done)
+		defer out.Close()
+		err := c.Start()
+		started <- err
+		if err == nil {
+			_ = c.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *process) signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
+// end sends the signal and waits for the end, which SIGKILL brings about where
+// the other did not within 30 s. A process that is gone is no error.
+func (p *process) end(s syscall.Signal) error {
+	if err := p.signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("ending process %d: %w", p.cmd.Process.Pid, err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(30 * time.Second):
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		<-p.done
+	}
+	return nil
+}
