@@ -30,25 +30,35 @@ func newEvents() *cobra.Command {
 func newEventsLs(a *admin) *cobra.Command {
 	var o output
 	var after int64
+	var settled bool
 	cmd := &cobra.Command{
 		Use:   "ls",
-		Short: "List the events that no run took, oldest first",
-		Long: `List the events that no run took, oldest first.
+		Short: "List the events that no run took, oldest first, or with --settled who settled which",
+		Long: `List the events that no run took, oldest first. With --settled, those that a
+person settled, with who, when and why.
 
 An event of a connector that moves money, such as a payment that arrives after
 its run was cancelled, is kept until a run takes it or a person settles it. One
 that has just come may still be taken.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var list struct {
-				Events []unmatched.Event `json:"events"`
+			if settled {
+				events, err := eventsOf[unmatched.Settled](cmd.Context(), a, "settled", after)
+				if err != nil {
+					return err
+				}
+				return o.print(cmd.OutOrStdout(), events, func(w io.Writer) error {
+					rows := make([][]string, len(events))
+					for i, e := range events {
+						rows[i] = []string{strconv.FormatInt(e.Event.Event, 10), e.Type, e.At.Local().Format(time.DateTime), e.ID,
+							e.Settled.Local().Format(time.DateTime), e.As, e.Reason}
+					}
+					return columns(w, []string{"EVENT", "TYPE", "CAME", "ID", "SETTLED", "BY", "REASON"}, rows)
+				})
 			}
-			if err := a.do(cmd.Context(), http.MethodGet, "/events/unmatched?after="+strconv.FormatInt(after, 10), nil, &list); err != nil {
+			events, err := eventsOf[unmatched.Event](cmd.Context(), a, "unmatched", after)
+			if err != nil {
 				return err
-			}
-			events := list.Events
-			if events == nil {
-				events = []unmatched.Event{}
 			}
 			return o.print(cmd.OutOrStdout(), events, func(w io.Writer) error {
 				rows := make([][]string, len(events))
@@ -61,7 +71,19 @@ that has just come may still be taken.`,
 	}
 	o.flag(cmd)
 	cmd.Flags().Int64Var(&after, "after", 0, "only events behind this one, for paging; 100 come at once")
+	cmd.Flags().BoolVar(&settled, "settled", false, "those that a person settled, with who, when and why")
 	return cmd
+}
+
+// eventsOf asks a live server for a listing; it is never nil.
+func eventsOf[T any](ctx context.Context, a *admin, which string, after int64) ([]T, error) {
+	list := struct {
+		Events []T `json:"events"`
+	}{[]T{}}
+	if err := a.do(ctx, http.MethodGet, "/events/"+which+"?after="+strconv.FormatInt(after, 10), nil, &list); err != nil {
+		return nil, err
+	}
+	return list.Events, nil
 }
 
 func newEventsSettle(a *admin) *cobra.Command {
@@ -98,6 +120,10 @@ why is kept.`,
 
 func (s *server) unmatched(ctx context.Context, after int64) (any, error) {
 	return unmatched.List(ctx, s.store, after, 0)
+}
+
+func (s *server) settled(ctx context.Context, after int64) (any, error) {
+	return unmatched.ListSettled(ctx, s.store, after, 0)
 }
 
 func (s *server) settleEvent(ctx context.Context, event int64, reason, by string) (any, error) {

@@ -202,7 +202,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	admin, err := gateway.NewAdmin(gateway.AdminConfig{
 		Runs: adminEngine{s.engine}, City: func() gateway.City { return *s.inForce.Load() },
 		Ready: s.isReady, Metrics: s.metrics.Handler(), Log: log, Open: cfg.AdminOpen, Status: s.status, Withdraw: s.withdraw,
-		Unmatched: s.unmatched, Settle: s.settleEvent,
+		Unmatched: s.unmatched, Settle: s.settleEvent, Settled: s.settled,
 	})
 	if err != nil {
 		return s, err

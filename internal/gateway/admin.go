@@ -31,9 +31,11 @@ type AdminConfig struct {
 	// Withdraw marks an issued document as withdrawn; nil where none are issued.
 	Withdraw func(ctx context.Context, code, reason, by string) (any, error)
 	// Unmatched lists the events about money that no run took, behind one of them;
-	// Settle lets go of one. Both or neither.
+	// Settle lets go of one. All three or none.
 	Unmatched func(ctx context.Context, after int64) (any, error)
 	Settle    func(ctx context.Context, event int64, reason, by string) (any, error)
+	// Settled lists those that were let go of, with who and why.
+	Settled func(ctx context.Context, after int64) (any, error)
 	// Tasks are further acts and questions of people, by net/http pattern.
 	Tasks map[string]AdminTask
 	// Status is further facts for /status; may be nil.
@@ -48,6 +50,7 @@ type AdminConfig struct {
 //	POST /runs/{run}/cancel|replay|skip|resolve  Act -> {"run", "act", "dry_run", "report"}
 //	POST /documents/{code}/withdraw              {"as", "reason"} -> what is kept of it
 //	GET  /events/unmatched?after=                {"events": [Event]}, oldest first
+//	GET  /events/settled?after=                  {"events": [Settled]}, oldest event first
 //	POST /events/{event}/settle                  {"as", "reason"} -> the event
 //	GET  /routes /connectors /connectors/{name}
 //
@@ -71,8 +74,9 @@ func NewAdmin(cfg AdminConfig) (http.Handler, error) {
 	if cfg.Withdraw != nil {
 		mux.HandleFunc("POST /documents/{code}/withdraw", a.withdraw)
 	}
-	if cfg.Unmatched != nil && cfg.Settle != nil {
-		mux.HandleFunc("GET /events/unmatched", a.unmatched)
+	if cfg.Unmatched != nil && cfg.Settle != nil && cfg.Settled != nil {
+		mux.HandleFunc("GET /events/unmatched", func(w http.ResponseWriter, r *http.Request) { a.events(w, r, cfg.Unmatched) })
+		mux.HandleFunc("GET /events/settled", func(w http.ResponseWriter, r *http.Request) { a.events(w, r, cfg.Settled) })
 		mux.HandleFunc("POST /events/{event}/settle", a.settle)
 	}
 	for pattern, do := range cfg.Tasks {

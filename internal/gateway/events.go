@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
@@ -15,7 +16,7 @@ func eventNumber(s, pointer string) (int64, error) {
 	return n, nil
 }
 
-func (a *admin) unmatched(w http.ResponseWriter, r *http.Request) {
+func (a *admin) events(w http.ResponseWriter, r *http.Request, from func(context.Context, int64) (any, error)) {
 	var after int64
 	var err error
 	if s := r.URL.Query().Get("after"); s != "" {
@@ -23,7 +24,7 @@ func (a *admin) unmatched(w http.ResponseWriter, r *http.Request) {
 	}
 	var list any
 	if err == nil {
-		list, err = a.cfg.Unmatched(r.Context(), after)
+		list, err = from(r.Context(), after)
 	}
 	if err != nil {
 		a.refuse(w, err)

@@ -16,6 +16,7 @@ func TestAdminUnmatchedEvents(t *testing.T) {
 	cfg := AdminConfig{
 		Runs: &runs{}, City: func() City { return testCity(t) }, Ready: func(context.Context) error { return nil }, Log: slog.New(slog.DiscardHandler),
 		Unmatched: func(_ context.Context, after int64) (any, error) { return []int64{after + 1}, nil },
+		Settled:   func(_ context.Context, after int64) (any, error) { return []int64{after + 2}, nil },
 		Settle: func(_ context.Context, event int64, reason, by string) (any, error) {
 			if event != 7 {
 				return nil, fault.New(fault.NotFound, "no such event")
@@ -28,7 +29,7 @@ func TestAdminUnmatchedEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{"/events/unmatched": "[1]", "/events/unmatched?after=41": "[42]"} {
+	for path, want := range map[string]string{"/events/unmatched": "[1]", "/events/unmatched?after=41": "[42]", "/events/settled?after=41": "[43]"} {
 		if w := ask(h, http.MethodGet, path, ""); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}

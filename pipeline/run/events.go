@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,7 +67,7 @@ func (e *Engine) feed(ctx context.Context, cs *cityState) error {
 		return nil
 	}
 	want := map[string][]string{}
-	if ts := e.shapes.Types(); len(ts) > 0 {
+	if ts := e.kept(cs); len(ts) > 0 {
 		want[waitsQueue] = ts
 	}
 	for name, p := range cs.progs {
@@ -109,6 +110,26 @@ func (e *Engine) feed(ctx context.Context, cs *cityState) error {
 	return nil
 }
 
+// kept lists the event types that the engine stores: those that some version
+// waits for, and those about money that begin no route, for one that nobody takes
+// is a dead letter (semantics 5.3).
+func (e *Engine) kept(cs *cityState) []string {
+	ts := e.shapes.Types()
+	for t := range cs.city.Events {
+		if e.holds(cs, t) {
+			ts = append(ts, t)
+		}
+	}
+	slices.Sort(ts)
+	return slices.Compact(ts)
+}
+
+// holds says whether an event of a type is a dead letter where no run takes it.
+func (e *Engine) holds(cs *cityState, t string) bool {
+	system, _, _ := strings.Cut(t, ".")
+	return unmatched.Pays(cs.city.Connectors[system]) && len(triggered(cs, t)) == 0
+}
+
 // takeWaited stores an event and wakes the runs that wait for it, in one
 // transaction with the ack.
 func (e *Engine) takeWaited(ctx context.Context, m Message) error {
@@ -119,9 +140,7 @@ func (e *Engine) takeWaited(ctx context.Context, m Message) error {
 	if et := e.City().Events[m.Type]; et != nil && et.Schema != nil {
 		data = et.Schema.Coerce(data)
 	}
-	// What moves money and matches nobody is a dead letter (5.3).
-	system, _, _ := strings.Cut(m.Type, ".")
-	hold := unmatched.Pays(e.City().Connectors[system]) && len(e.triggered(m.Type)) == 0
+	hold := e.holds(e.city.Load(), m.Type)
 	ev := store.Event{ID: m.ID, Type: m.Type, At: e.clock.Now(), Body: m.Body, Ack: m.Ack, Keep: e.keepEvent(m.Type), Hold: hold}
 	e.shapes.Index(&ev, data)
 	woken, err := e.store.Deliver(ctx, ev)
@@ -201,13 +220,13 @@ func (e *Engine) send(ctx context.Context, ms []Message) error {
 // loopBack is the engine as its own bus: waits first, then every route that the
 // event begins.
 func (e *Engine) loopBack(ctx context.Context, m Message) error {
-	if e.shapes.Waited(m.Type) {
+	if e.shapes.Waited(m.Type) || e.holds(e.city.Load(), m.Type) {
 		if err := e.takeWaited(ctx, m); err != nil {
 			return err
 		}
 	}
 	var errs []error
-	for _, name := range e.triggered(m.Type) {
+	for _, name := range triggered(e.city.Load(), m.Type) {
 		errs = append(errs, e.takeTrigger(ctx, name, m))
 	}
 	return errors.Join(errs...)
@@ -245,12 +264,12 @@ func (e *Engine) publish(ctx context.Context, eventType, id string, data any) er
 // publishHere is Publish without a bus: what waits is woken before it returns,
 // what the event begins runs in goroutines of its own.
 func (e *Engine) publishHere(ctx context.Context, m Message) error {
-	if e.shapes.Waited(m.Type) {
+	if e.shapes.Waited(m.Type) || e.holds(e.city.Load(), m.Type) {
 		if err := e.takeWaited(ctx, m); err != nil {
 			return err
 		}
 	}
-	for _, name := range e.triggered(m.Type) {
+	for _, name := range triggered(e.city.Load(), m.Type) {
 		e.start(func() {
 			for n := 0; ; n++ {
 				err := e.takeTrigger(e.ctx, name, m)
@@ -268,8 +287,7 @@ func (e *Engine) publishHere(ctx context.Context, m Message) error {
 }
 
 // triggered lists the routes that an event type begins.
-func (e *Engine) triggered(t string) (names []string) {
-	cs := e.city.Load()
+func triggered(cs *cityState, t string) (names []string) {
 	for _, name := range sortedKeys(cs.progs) {
 		for _, tr := range cs.progs[name].route.From {
 			if tr.Kind == language.Event && tr.Type == t {

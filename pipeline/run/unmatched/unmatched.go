@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/dime-bus/dime/connectors"
@@ -51,6 +50,36 @@ func List(ctx context.Context, s store.Journal, after int64, limit int) ([]Event
 // table holds who settled what, and why (semantics 10.2).
 const table = "settled_events"
 
+// Settled is an event that a person settled: who, why and when.
+type Settled struct {
+	Event
+	As      string    `json:"as"`
+	Reason  string    `json:"reason"`
+	Settled time.Time `json:"settled"`
+}
+
+// key sorts as its number does.
+func key(event int64) string { return fmt.Sprintf("%019d", event) }
+
+// ListSettled gives what persons settled, oldest event first, behind an event; 100
+// at most if limit is 0.
+func ListSettled(ctx context.Context, s store.Tables, after int64, limit int) ([]Settled, error) {
+	if limit <= 0 {
+		limit = 100
+	}
+	rows, err := s.Table(table).List(ctx, "", key(after), limit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Settled, len(rows))
+	for i, r := range rows {
+		if err := json.Unmarshal(r.Value, &out[i]); err != nil {
+			return nil, fmt.Errorf("reading who settled event %s: %w", r.Key, err)
+		}
+	}
+	return out, nil
+}
+
 // Settle is a person's word that nothing is left to do about an event. Who and
 // why is written first: a crash in between leaves the event to be settled again.
 func Settle(ctx context.Context, s store.Store, now time.Time, event int64, as, reason string) (Event, error) {
@@ -64,11 +93,11 @@ func Settle(ctx context.Context, s store.Store, now time.Time, event int64, as, 
 	if len(es) == 0 || es[0].Event != event {
 		return Event{}, fault.New(fault.NotFound, "no event %d waits for a person: a run took it, or it is settled", event)
 	}
-	note, err := json.Marshal(map[string]any{"id": es[0].ID, "type": es[0].Type, "at": es[0].At, "as": as, "reason": reason, "settled": now.UTC()})
+	note, err := json.Marshal(Settled{Event: es[0], As: as, Reason: reason, Settled: now.UTC()})
 	if err != nil {
 		return Event{}, fmt.Errorf("noting who settled event %d: %w", event, err)
 	}
-	err = s.Table(table).Update(ctx, strconv.FormatInt(event, 10), func([]byte) ([]byte, error) { return note, nil })
+	err = s.Table(table).Update(ctx, key(event), func([]byte) ([]byte, error) { return note, nil })
 	if err != nil {
 		return Event{}, err
 	}
