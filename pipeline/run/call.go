@@ -85,6 +85,9 @@ func (x *exec) guard(ctx context.Context, t *trip) (func(error), *fault.Error) {
 	if err != nil {
 		f := *fault.From(err)
 		f.Sent = false
+		if !f.Until.IsZero() {
+			f.Err = pausedError(name)
+		}
 		if f.Kind == fault.Internal {
 			f.Kind = fault.Unavailable
 		}

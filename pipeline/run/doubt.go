@@ -39,6 +39,9 @@ func (x *exec) inDoubt(op *connectors.Operation, path, word string, patience tim
 		e.Ending.Doubt = true
 		return e, nil
 	}
+	if out, ok := x.heldBack(path, word, flt); ok {
+		return out, nil
+	}
 	n, since := x.rungs(path, word)
 	wake := x.rung(n)
 	if op.FoundBy != "" && n == 0 {
@@ -247,6 +250,9 @@ func (x *exec) running() store.State {
 func (x *exec) Defer(_ context.Context, s *language.Step, path string, flt *fault.Error) (step.Outcome, error) {
 	if x.e.ctx.Err() != nil {
 		return step.Outcome{}, errStopped
+	}
+	if out, ok := x.heldBack(path, "defer", flt); ok {
+		return out, nil
 	}
 	n, since := x.rungs(path, "defer")
 	wake := x.rung(n)

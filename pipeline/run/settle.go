@@ -67,6 +67,7 @@ func (e *Engine) parkedAnswer(pub string) Answer {
 func faultAnswer(f *fault.Error) Answer {
 	row := f.Kind.Row()
 	a := problem(row.Status, string(f.Kind), row.Title, "")
+	a.Say, a.Problem.Say = f.Say, f.Say
 	if f.Kind != fault.Internal {
 		a.Problem.Detail = f.Detail
 	}
@@ -384,8 +385,7 @@ func (x *exec) rest(out step.Outcome) error {
 		}
 	}
 	x.mu.Unlock()
-	reason := map[string]string{"wait": "waits for an event", "delay": "waits for its time", "defer": "deferred", "doubt": "in doubt"}[why]
-	if err := x.commit(store.Waiting, reason, out.Wake); err != nil {
+	if err := x.commit(store.Waiting, x.restReason(restWord(why)), out.Wake); err != nil {
 		return err
 	}
 	if x.CallerWaits() {

@@ -92,7 +92,7 @@ func (x *exec) undoAll() error {
 		}
 		switch out.Kind {
 		case step.Rest:
-			return x.commit(store.Undoing, "undo deferred", out.Wake)
+			return x.commit(store.Undoing, x.restReason("undo deferred"), out.Wake)
 		case step.End:
 			return x.stuck(a.path, out.Ending)
 		}
@@ -261,6 +261,9 @@ func (x *exec) undoDoubt(a *armed) func(*fault.Error) (step.Outcome, error) {
 }
 
 func (x *exec) undoDefer(a *armed, flt *fault.Error) (step.Outcome, error) {
+	if out, ok := x.heldBack(a.path, "undo", flt); ok {
+		return out, nil
+	}
 	n, since := x.rungs(a.path, "undo")
 	wake := x.rung(n)
 	wake, over := x.within(wake, since, x.e.cfg.UndoPatience)
@@ -318,7 +321,7 @@ func (x *exec) undoFrom() (again bool, err error) {
 		}
 		switch out.Kind {
 		case step.Rest:
-			return true, x.commit(store.Waiting, "undo deferred", out.Wake)
+			return true, x.commit(store.Waiting, x.restReason("undo deferred"), out.Wake)
 		case step.End:
 			return true, x.stuck(a.path, out.Ending)
 		}
