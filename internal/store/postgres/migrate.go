@@ -73,15 +73,20 @@ func migrate(ctx context.Context, url string, password func(context.Context) (st
 
 // makeSchema looks first: who may not create a schema may still own this one.
 func makeSchema(ctx context.Context, db *sql.DB) error {
-	var there bool
-	if err := db.QueryRowContext(ctx, "select exists (select 1 from pg_namespace where nspname = 'dime')").Scan(&there); err != nil {
-		return failure(err)
+	var made error
+	for range 2 { // another process may be making it at this very moment
+		var there bool
+		if err := db.QueryRowContext(ctx, "select exists (select 1 from pg_namespace where nspname = 'dime')").Scan(&there); err != nil {
+			return failure(err)
+		}
+		if there {
+			return nil
+		}
+		if _, made = db.ExecContext(ctx, "create schema dime"); made == nil {
+			return nil
+		}
 	}
-	if there {
-		return nil
-	}
-	_, err := db.ExecContext(ctx, "create schema if not exists dime")
-	return failure(err)
+	return failure(made)
 }
 
 // checkSchema says what to do about a schema that this binary can't work on.

@@ -1,0 +1,209 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dime-bus/dime/internal/store/postgres"
+	"github.com/dime-bus/dime/internal/store/storetest"
+	"github.com/dime-bus/dime/test/cluster"
+)
+
+// nextFiles are this binary's migrations and the next release's.
+func nextFiles(t testing.TB) fs.FS {
+	t.Helper()
+	out := fstest.MapFS{}
+	for _, dir := range []string{"migrations", "testdata/next"} {
+		names, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			b, err := os.ReadFile(dir + "/" + n.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[n.Name()] = &fstest.MapFile{Data: b}
+		}
+	}
+	return out
+}
+
+// The whole suite, by this binary on the schema of a later one.
+func TestThePreviousBinaryRunsOnTheNextSchema(t *testing.T) {
+	storetest.Run(t, harness(func(t testing.TB) string {
+		return cluster.PostgresLike(t, "dime_next", func(url string) error {
+			return postgres.MigrateFiles(context.Background(), url, nextFiles(t))
+		})
+	}))
+}
+
+func TestASchemaThatDoesNotFitSaysWhatToDo(t *testing.T) {
+	u := cluster.Postgres(t)
+	o := options(u, nil)
+	open(t, o) // migrates
+	o.Migrate = false
+	refused := func(want string) {
+		t.Helper()
+		s, err := postgres.Open(context.Background(), o)
+		if err == nil {
+			_ = s.Close()
+			t.Fatal("opened")
+		}
+		if !strings.Contains(err.Error(), want) {
+			t.Fatal(err)
+		}
+	}
+	open(t, o)
+	sql(t, u, fmt.Sprintf("update dime.meta set number = %d where name = 'needs'", postgres.SchemaVersion+1))
+	refused("install the newer release")
+	sql(t, u, "update dime.meta set number = 0 where name = 'needs'", fmt.Sprintf("delete from dime.schema_version where version_id = %d", postgres.SchemaVersion))
+	refused("run dime migrate")
+	sql(t, u, "alter database "+databaseOf(t, u)+" set synchronous_commit = off", fmt.Sprintf("insert into dime.schema_version(version_id, is_applied) values (%d, true)", postgres.SchemaVersion))
+	refused("synchronous_commit")
+}
+
+func databaseOf(t testing.TB, raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Path[1:]
+}
+
+// Processes that start at once migrate once, and again changes nothing.
+func TestMigrationsWaitForEachOther(t *testing.T) {
+	u := cluster.Postgres(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if err := postgres.Migrate(context.Background(), u, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	names, err := os.ReadDir("migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := names[len(names)-1].Name(); !strings.HasPrefix(last, fmt.Sprintf("%04d_", postgres.SchemaVersion)) {
+		t.Fatalf("this binary needs version %d, and the last migration is %s", postgres.SchemaVersion, last)
+	}
+	open(t, options(u, nil))
+}
+
+// asRole is a database made as deploy/postgres/roles.sql says, and its URL as the
+// role that runs Dime.
+func asRole(t testing.TB) string {
+	t.Helper()
+	roles, err := os.ReadFile("../../../deploy/postgres/roles.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := cluster.PostgresLike(t, "dime_roles", func(url string) error {
+		ctx := context.Background()
+		c, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer c.Close(ctx)
+		for _, sql := range []string{string(roles), string(roles), "alter role dime_owner password 'owner'", "alter role dime password 'run'"} {
+			if _, err := c.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return postgres.Migrate(ctx, as(t, url, "dime_owner", "owner"), nil)
+	})
+	// What a copy of a database does not take along.
+	sql(t, u, "revoke all on database "+databaseOf(t, u)+" from public", "grant connect on database "+databaseOf(t, u)+" to dime, dime_owner")
+	return as(t, u, "dime", "run")
+}
+
+func as(t testing.TB, raw, role, password string) string {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, password)
+	return u.String()
+}
+
+// The role that runs Dime can do all that the store does (TestContract runs as
+// that role), and nothing else.
+func TestTheRunningRoleChangesNoTable(t *testing.T) {
+	u := asRole(t)
+	s, err := postgres.Open(t.Context(), postgres.Options{URL: u, MasterKey: make([]byte, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c, err := pgx.Connect(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context())
+	for _, sql := range []string{
+		"create table dime.mine(a int)", "create table public.mine(a int)", "create temp table mine(a int)", "create schema mine",
+		"drop table dime.run", "alter table dime.run add column a int", "truncate dime.run", "create index mine on dime.run(reason)",
+		"create or replace function dime.now_ms(p_now bigint) returns bigint language sql as $$ select 1::bigint $$",
+		"create trigger mine before insert on dime.run for each row execute function suppress_redundant_updates_trigger()",
+		"create role mine", "alter role dime superuser", "copy dime.run to '/tmp/mine'", "select pg_read_file('/etc/passwd')", "set role dime_owner",
+	} {
+		_, err := c.Exec(t.Context(), sql)
+		var p *pgconn.PgError
+		if !errors.As(err, &p) || p.Code != "42501" {
+			t.Errorf("%s: %v, want that permission is denied (42501)", sql, err)
+		}
+	}
+	if err := postgres.Migrate(t.Context(), u, nil); err != nil {
+		t.Errorf("a migration that finds nothing to do: %v", err)
+	}
+}
+
+// What deploy/postgres/dime.conf says is taken by a server as it stands.
+func TestSettings(t *testing.T) {
+	conf, err := os.ReadFile("../../../deploy/postgres/dime.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := "shared_buffers = 32MB\n" // the tests' machine is no database server
+	server := cluster.PostgresFor(t, cluster.PostgresOptions{Settings: string(conf) + small})
+	c, err := pgx.Connect(t.Context(), server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context())
+	rs, err := c.Query(t.Context(), "select name from pg_file_settings where error is not null or not applied and name not in ('shared_buffers', 'fsync', 'max_connections', 'max_wal_size')")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := pgx.CollectRows(rs, pgx.RowTo[string])
+	if err != nil || len(bad) > 0 {
+		t.Fatal(bad, err)
+	}
+	var got []string
+	for _, name := range []string{"synchronous_commit", "fsync", "max_locks_per_transaction", "log_parameter_max_length_on_error"} {
+		var v string
+		if err := c.QueryRow(t.Context(), "select current_setting($1)", name).Scan(&v); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, v)
+	}
+	if !slices.Equal(got, []string{"on", "on", "256", "0"}) {
+		t.Fatal(got)
+	}
+}
