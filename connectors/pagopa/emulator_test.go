@@ -476,24 +476,5 @@ func TestStampIsSigned(t *testing.T) {
 	if m, err := w.c.readStamp(b); err != nil || m.amount != 1600 {
 		t.Errorf("the connector reads %+v, %v", m, err)
 	}
-	schemaOf(t, b)
-}
-
-// schemaOf holds a stamp against MarcaDaBollo.xsd, where the specifications are at hand.
-func schemaOf(t *testing.T, b []byte) {
-	t.Helper()
-	dir := os.Getenv("DIME_SPECS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "specs")
-	}
-	xsd := filepath.Join(dir, "pagopa-soap", "xsd-common", "MarcaDaBollo.xsd")
-	if _, err := os.Stat(xsd); err != nil {
-		t.Log("not checked: the specifications are not here")
-		return
-	}
-	cmd := exec.Command("xmllint", "--noout", "--nonet", "--schema", xsd, "-")
-	cmd.Stdin = bytes.NewReader(b)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
-	}
+	lint(t, string(b), "pagopa-soap/xsd-common/MarcaDaBollo.xsd")
 }

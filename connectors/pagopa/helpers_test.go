@@ -238,10 +238,6 @@ func specs() string {
 // Debian's xmllint.
 func valid(t testing.TB, message string) {
 	t.Helper()
-	if specs() == "" {
-		t.Log("not checked: the official files are absent, so nothing is validated against paForNode.xsd")
-		return
-	}
 	begin, end := strings.Index(message, "Body>"), strings.LastIndex(message, "</soapenv:Body>")
 	inner := message[begin+len("Body>") : end]
 	cut := strings.IndexAny(inner, " >/")
@@ -252,6 +248,10 @@ func valid(t testing.TB, message string) {
 
 func lint(t testing.TB, doc, xsd string) {
 	t.Helper()
+	if specs() == "" {
+		t.Logf("not checked: the official files are absent, so nothing is validated against %s", xsd)
+		return
+	}
 	cmd := exec.Command("xmllint", "--nonet", "--noout", "--schema", filepath.Join(specs(), xsd), "-")
 	cmd.Stdin = strings.NewReader(doc)
 	if out, err := cmd.CombinedOutput(); err != nil {
