@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -74,6 +75,13 @@ func (k Kind) Row() Row {
 		}
 	}
 	return table[len(table)-1]
+}
+
+// ProblemType is the type of an RFC 9457 problem. Its words are joined by hyphens,
+// in URNs as in the keys of sentences; a kind's own word has an underscore, for it
+// stands in routes.
+func ProblemType(word string) string {
+	return "urn:dime:problem:" + strings.ReplaceAll(word, "_", "-")
 }
 
 // Valid says whether k is a word of the table.

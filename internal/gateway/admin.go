@@ -363,7 +363,7 @@ func (a *admin) refuse(w http.ResponseWriter, err error) {
 	case fault.Denied:
 		status = http.StatusForbidden
 	}
-	p := Problem{Type: problemType + string(f.Kind), Title: f.Kind.Row().Title, Detail: f.Detail}
+	p := Problem{Type: fault.ProblemType(string(f.Kind)), Title: f.Kind.Row().Title, Detail: f.Detail}
 	if f.Kind == fault.Invalid {
 		p.Title = "The request is not valid"
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/dime-bus/dime/internal/fault"
 )
@@ -114,7 +115,7 @@ func (a *answer) extended(p *Problem, body any) {
 	}
 	kind := p.Type
 	if kind == "" {
-		kind = "urn:dime:problem:" + kindOfStatus(p.Status)
+		kind = fault.ProblemType(kindOfStatus(p.Status))
 	}
 	m["type"] = kind
 	m["status"] = p.Status
@@ -124,15 +125,11 @@ func (a *answer) extended(p *Problem, body any) {
 	} else if p.Title == "" {
 		m["title"] = http.StatusText(p.Status)
 	}
-	if p.Detail != "" {
-		m["detail"] = p.Detail
+	if s := a.detail(kind, p); s != "" {
+		m["detail"] = s
 	}
 	if p.Say != "" {
 		m["say"] = p.Say
-		if s := a.sentence(p.Say); s != "" {
-			m["detail"] = s
-			a.w.Header()["Content-Language"] = []string{a.lang}
-		}
 	}
 	if p.Run != "" {
 		m["run"] = p.Run
@@ -148,6 +145,9 @@ func (a *answer) extended(p *Problem, body any) {
 		m["errors"] = errs
 	}
 	h := a.w.Header()
+	if p.Status == http.StatusRequestTimeout {
+		h["Connection"] = []string{"close"} // RFC 9110 §15.5.9
+	}
 	if p.Status == http.StatusUnauthorized && h["Www-Authenticate"] == nil {
 		h["Www-Authenticate"] = []string{`Bearer realm="dime"`}
 	}
@@ -155,6 +155,34 @@ func (a *answer) extended(p *Problem, body any) {
 		h["Retry-After"] = []string{"5"}
 	}
 	a.json(p.Status, "application/problem+json", m)
+}
+
+// detail is what a problem says beyond its title: the sentence of its key, or the
+// words of its kind, in the caller's language. What a connector or an operator
+// wrote is in the run's timeline and not here; a type that is not ours brings its
+// own words.
+func (a *answer) detail(kind string, p *Problem) string {
+	word, ours := strings.CutPrefix(kind, problemType)
+	if ours && p.Say == "" && (word == "cancelled" || word == "failed") && a.table.city.Messages[p.Detail] != nil {
+		p.Say = p.Detail // how the route ended the run is a key
+	}
+	s := ""
+	if p.Say != "" {
+		s = a.sentence(p.Say)
+	}
+	switch {
+	case s != "":
+	case !ours:
+		return p.Detail
+	case p.Type == "":
+		return "" // the route answered by status alone
+	default:
+		if s = details(word, p.Status, p.URL != "")[a.lang]; s == "" {
+			return ""
+		}
+	}
+	a.w.Header()["Content-Language"] = []string{a.lang}
+	return s
 }
 
 // kindOfStatus names a problem that a route answered by status alone.

@@ -18,11 +18,7 @@ import (
 // its method, path and body.
 func serve(t testing.TB, limits Limits) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := NewServer(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
 			w.Header().Set("Content-Type", "application/problem+json")
@@ -31,7 +27,16 @@ func serve(t testing.TB, limits Limits) string {
 			return
 		}
 		_, _ = io.WriteString(w, r.Method+" "+r.URL.Path+" "+string(b))
-	}), limits, slog.New(slog.DiscardHandler))
+	}), limits)
+}
+
+func serveHandler(t testing.TB, h http.Handler, limits Limits) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewServer(l, h, limits, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()
 	t.Cleanup(func() {

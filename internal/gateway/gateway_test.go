@@ -364,16 +364,16 @@ func TestAnswers(t *testing.T) {
 		{"said", Answer{Status: 200, Say: "no-pet", Body: map[string]any{"n": 1}}, "de", 200, `{"message":"Kein Tier.","n":1}`, map[string]string{"Content-Language": "de"}},
 		{"said alone", Answer{Status: 200, Say: "no-pet"}, "en", 200, `{"message":"No such pet.","say":"no-pet"}`, nil},
 		{"refused with a sentence", Answer{Status: 404, Say: "no-pet", Run: "r9"}, "fr", 404,
-			`{"detail":"Aucun animal.","run":"r9","say":"no-pet","status":404,"title":"Introuvable","type":"urn:dime:problem:not_found"}`, map[string]string{"Content-Type": "application/problem+json", "Content-Language": "fr"}},
+			`{"detail":"Aucun animal.","run":"r9","say":"no-pet","status":404,"title":"Introuvable","type":"urn:dime:problem:not-found"}`, map[string]string{"Content-Type": "application/problem+json", "Content-Language": "fr"}},
 		{"refused with more", Answer{Status: 422, Body: map[string]any{"limit": 3}}, "en", 422,
 			`{"limit":3,"status":422,"title":"Request refused","type":"urn:dime:problem:rejected"}`, nil},
 		{"a problem", Answer{Status: 503, Run: "r9", Problem: &Problem{Type: "urn:dime:problem:unavailable", Title: "x", Status: 503, Detail: "d", URL: "/v1/runs/r9",
 			Errors: []FieldError{{"/a", "m"}}}}, "", 503,
-			`{"detail":"d","errors":[{"message":"m","pointer":"/a"}],"run":"r9","run_url":"/v1/runs/r9","status":503,"title":"Servizio non disponibile","type":"urn:dime:problem:unavailable"}`,
+			`{"detail":"Il servizio per ora non è disponibile. Riprova tra poco.","errors":[{"message":"m","pointer":"/a"}],"run":"r9","run_url":"/v1/runs/r9","status":503,"title":"Servizio non disponibile","type":"urn:dime:problem:unavailable"}`,
 			map[string]string{"Retry-After": "5"}},
 		{"a problem of its own type", Answer{Problem: &Problem{Type: "https://x.example/p", Title: "Mine", Status: 418}}, "", 418, `{"status":418,"title":"Mine","type":"https://x.example/p"}`, nil},
-		{"words of the engine", Answer{Problem: &Problem{Type: "urn:dime:problem:denied", Title: "x", Status: 403}}, "en", 403, `{"status":403,"title":"Not allowed","type":"urn:dime:problem:denied"}`, nil},
-		{"a far side that denied", Answer{Problem: &Problem{Type: "urn:dime:problem:denied", Title: "Denied behind", Status: 502}}, "en", 502, `{"status":502,"title":"Denied behind","type":"urn:dime:problem:denied"}`, nil},
+		{"words of the engine", Answer{Problem: &Problem{Type: "urn:dime:problem:denied", Title: "x", Status: 403}}, "en", 403, `{"detail":"You have no right to make this request.","status":403,"title":"Not allowed","type":"urn:dime:problem:denied"}`, nil},
+		{"a far side that denied", Answer{Problem: &Problem{Type: "urn:dime:problem:denied", Title: "Denied behind", Status: 502}}, "en", 502, `{"detail":"A connected system gave no answer that can be used. The request was not completed.","status":502,"title":"No usable answer","type":"urn:dime:problem:denied"}`, nil},
 		{"the engine's own Retry-After", Answer{Status: 429, Header: map[string]string{"Retry-After": "9"}}, "en", 429,
 			`{"status":429,"title":"Too many requests","type":"urn:dime:problem:throttled"}`, map[string]string{"Retry-After": "9"}},
 		{"what can't be encoded", Answer{Status: 200, Body: func() {}}, "", 500, `{"status":500,"title":"Internal error","type":"urn:dime:problem:internal"}`, nil},
@@ -490,7 +490,7 @@ func TestLanguage(t *testing.T) {
 
 // Every problem of the edge speaks all four languages.
 func TestWords(t *testing.T) {
-	for _, kind := range []string{"not-found", "method", "credentials", "client-rights", "keys", "request", "json", "media-type", "encoding", "too-large", "cut-off", "store", "internal"} {
+	for _, kind := range []string{"not-found", "method", "credentials", "client-rights", "keys", "request", "json", "media-type", "encoding", "too-large", "cut-off", "slow", "store", "internal"} {
 		for _, lang := range []string{"it", "en", "de", "fr"} {
 			if edgeWords("edge." + kind)[lang] == "" || title(problemType+kind, 400, lang) == "" {
 				t.Errorf("%s has no words in %s", kind, lang)

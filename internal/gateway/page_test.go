@@ -262,7 +262,7 @@ func TestAdmin(t *testing.T) {
 		{"bad limit", "GET", "/runs?limit=0", "", nil, 400, "1 to 1000"},
 		{"bad filter", "GET", "/runs?stat=x", "", nil, 400, "no filter"},
 		{"run", "GET", "/runs/r1", "", nil, 200, `"timeline":[]`},
-		{"no run", "GET", "/runs/r2", "", nil, 404, "urn:dime:problem:not_found"},
+		{"no run", "GET", "/runs/r2", "", nil, 404, "urn:dime:problem:not-found"},
 		{"cancel", "POST", "/runs/r1/cancel", `{` + who + `}`, nil, 200, `"report":{"state":"done"}`},
 		{"dry replay", "POST", "/runs/r1/replay", `{` + who + `,"dry_run":true,"from":"x"}`, nil, 200, `"dry_run":true`},
 		{"resolve", "POST", "/runs/r1/resolve", `{` + who + `,"path":"p","happened":true,"result":{"n":1}}`, nil, 200, `"act":"resolve"`},

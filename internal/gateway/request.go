@@ -11,6 +11,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -311,6 +312,9 @@ func unreadable(err error) *Problem {
 	if errors.As(err, &large) {
 		return tooLarge(large.Limit)
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return edgeProblem(http.StatusRequestTimeout, "slow")
+	}
 	return edgeProblem(http.StatusBadRequest, "cut-off")
 }
 
@@ -410,8 +414,8 @@ func dispositionFile(p *multipart.Part) (string, bool) {
 
 func formError(err error) *Problem {
 	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return tooLarge(large.Limit)
+	if errors.As(err, &large) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return unreadable(err)
 	}
 	return fieldProblem("", "the form can't be read as multipart/form-data (RFC 7578)")
 }

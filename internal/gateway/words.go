@@ -13,7 +13,7 @@ func edgeProblem(status int, kind string) *Problem {
 	return &Problem{Type: problemType + kind, Status: status, Say: "edge." + kind}
 }
 
-const problemType = "urn:dime:problem:"
+const problemType = "urn:dime:problem:" // as fault.ProblemType writes it
 
 // edgeWords are the sentences of the gateway's own problems.
 func edgeWords(key string) map[string]string {
@@ -53,6 +53,9 @@ func edgeWords(key string) map[string]string {
 	case "cut-off":
 		return words4("La richiesta si è interrotta prima della fine.", "The request broke off before its end.",
 			"Die Anfrage brach vor ihrem Ende ab.", "La demande s'est interrompue avant sa fin.")
+	case "slow":
+		return words4("La richiesta non è arrivata per intero in tempo. Riprova.", "The request did not arrive in full in time. Try again.",
+			"Die Anfrage ist nicht rechtzeitig vollständig eingetroffen. Bitte erneut versuchen.", "La demande n'est pas arrivée en entier à temps. Réessayez.")
 	case "store":
 		return words4("Per ora non è possibile conservare gli allegati. Riprova tra poco.", "Attachments can't be stored now. Try again soon.",
 			"Anhänge können gerade nicht gespeichert werden. Bitte bald erneut versuchen.", "Les pièces jointes ne peuvent être conservées pour l'instant. Réessayez bientôt.")
@@ -69,16 +72,94 @@ func title(kind string, status int, lang string) string {
 	if !ours {
 		return ""
 	}
-	switch kind {
-	case "reply", "invalid", "denied": // these words mean what their status does
-		kind = kindOfStatus(status)
+	if t := titles(ofStatus(kind, status))[lang]; t != "" {
+		return t
 	}
-	return titles(kind)[lang]
+	return titles("failed")[lang]
+}
+
+// ofStatus is the kind that a word means with a status: some mean what their
+// status does, of us (403) or of a system behind (502).
+func ofStatus(kind string, status int) string {
+	switch kind {
+	case "reply", "invalid", "denied":
+		return strings.ReplaceAll(kindOfStatus(status), "_", "-")
+	}
+	return kind
+}
+
+// details are the sentences of the engine's problems, and of the edge's; follow
+// says that the run goes on and can be looked at.
+func details(kind string, status int, follow bool) map[string]string {
+	switch kind = ofStatus(kind, status); kind {
+	case "not-found":
+		return words4("Quello che cerchi non esiste.", "What you are looking for does not exist.",
+			"Was Sie suchen, gibt es nicht.", "Ce que vous cherchez n'existe pas.")
+	case string(fault.Conflict):
+		return words4("La richiesta non è compatibile con quanto risulta ora.", "The request does not fit what is on record now.",
+			"Die Anfrage passt nicht zu dem, was jetzt eingetragen ist.", "La demande n'est pas compatible avec ce qui est enregistré à présent.")
+	case string(fault.Rejected):
+		return words4("Il sistema che doveva eseguire la richiesta l'ha rifiutata.", "The system that was to carry out the request refused it.",
+			"Das System, das die Anfrage ausführen sollte, hat sie abgelehnt.", "Le système qui devait exécuter la demande l'a refusée.")
+	case string(fault.Throttled), "limit":
+		return words4("Ci sono troppe richieste in questo momento. Riprova tra poco.", "There are too many requests right now. Try again soon.",
+			"Im Moment gibt es zu viele Anfragen. Bitte bald erneut versuchen.", "Il y a trop de demandes en ce moment. Réessayez bientôt.")
+	case "queue-full":
+		return words4("Troppe richieste attendono già il loro turno. Riprova più tardi.", "Too many requests are waiting for their turn already. Try again later.",
+			"Es warten schon zu viele Anfragen. Bitte später erneut versuchen.", "Trop de demandes attendent déjà leur tour. Réessayez plus tard.")
+	case string(fault.Unavailable):
+		return words4("Il servizio per ora non è disponibile. Riprova tra poco.", "The service is not available now. Try again soon.",
+			"Der Dienst ist gerade nicht verfügbar. Bitte bald erneut versuchen.", "Le service n'est pas disponible pour l'instant. Réessayez bientôt.")
+	case "status-502", string(fault.Contract):
+		return words4("Un sistema collegato non ha dato una risposta utilizzabile. La richiesta non è stata completata.",
+			"A connected system gave no answer that can be used. The request was not completed.",
+			"Ein verbundenes System hat keine brauchbare Antwort gegeben. Die Anfrage wurde nicht abgeschlossen.",
+			"Un système relié n'a pas donné de réponse utilisable. La demande n'a pas abouti.")
+	case string(fault.Timeout):
+		return words4("Un sistema collegato non ha risposto in tempo. Riprova tra poco.", "A connected system did not answer in time. Try again soon.",
+			"Ein verbundenes System hat nicht rechtzeitig geantwortet. Bitte bald erneut versuchen.", "Un système relié n'a pas répondu à temps. Réessayez bientôt.")
+	case "late":
+		if follow {
+			return words4("La risposta non è arrivata in tempo. La richiesta prosegue: puoi seguirla al suo indirizzo.", "There was no answer in time. The request goes on: you can follow it at its address.",
+				"Die Antwort kam nicht rechtzeitig. Die Anfrage läuft weiter: Sie können sie unter ihrer Adresse verfolgen.",
+				"La réponse n'est pas arrivée à temps. La demande se poursuit : vous pouvez la suivre à son adresse.")
+		}
+		return words4("La risposta non è arrivata in tempo.", "There was no answer in time.",
+			"Die Antwort kam nicht rechtzeitig.", "La réponse n'est pas arrivée à temps.")
+	case string(fault.Unknown):
+		return words4("Non è ancora certo se la richiesta sia stata eseguita. Non ripeterla: l'esito sarà accertato.",
+			"It is not certain yet whether the request was carried out. Do not repeat it: the outcome will be found out.",
+			"Es ist noch nicht sicher, ob die Anfrage ausgeführt wurde. Bitte nicht wiederholen: Das Ergebnis wird festgestellt.",
+			"Il n'est pas encore certain que la demande ait été exécutée. Ne la répétez pas : le résultat sera établi.")
+	case "cancelled":
+		return words4("La richiesta è stata annullata.", "The request was cancelled.",
+			"Die Anfrage wurde abgebrochen.", "La demande a été annulée.")
+	case "failed":
+		return words4("La richiesta non è riuscita. È stato registrato.", "The request failed. It has been recorded.",
+			"Die Anfrage ist gescheitert. Das wurde aufgezeichnet.", "La demande a échoué. Cela a été enregistré.")
+	case "undoing":
+		return words4("La prima richiesta con questa chiave è in corso di annullamento. Riprova tra poco.", "The first request with this key is being undone. Try again soon.",
+			"Die erste Anfrage mit diesem Schlüssel wird gerade rückgängig gemacht. Bitte bald erneut versuchen.",
+			"La première demande avec cette clé est en cours d'annulation. Réessayez bientôt.")
+	case "erased":
+		return words4("Questa richiesta è già stata trattata e i suoi dati sono stati cancellati.", "This request was handled before and its data was erased.",
+			"Diese Anfrage wurde schon bearbeitet, ihre Daten wurden gelöscht.", "Cette demande a déjà été traitée et ses données ont été effacées.")
+	case "key-reused":
+		return words4("Per un'altra richiesta usa un'altra chiave.", "Use another key for another request.",
+			"Benutzen Sie für eine andere Anfrage einen anderen Schlüssel.", "Utilisez une autre clé pour une autre demande.")
+	case "unauthenticated":
+		return words4("Accedi per usare questo servizio.", "Sign in to use this service.",
+			"Melden Sie sich an, um diesen Dienst zu nutzen.", "Connectez-vous pour utiliser ce service.")
+	case "forbidden":
+		return words4("Non hai il diritto di fare questa richiesta.", "You have no right to make this request.",
+			"Sie haben kein Recht zu dieser Anfrage.", "Vous n'avez pas le droit de faire cette demande.")
+	}
+	return edgeWords("edge." + kind)
 }
 
 func titles(kind string) map[string]string {
 	switch kind {
-	case "not-found", string(fault.NotFound):
+	case "not-found":
 		return words4("Non trovato", "Not found", "Nicht gefunden", "Introuvable")
 	case "method":
 		return words4("Metodo non ammesso", "Method not allowed", "Methode nicht erlaubt", "Méthode non autorisée")
@@ -94,6 +175,10 @@ func titles(kind string) map[string]string {
 		return words4("Formato non accettato", "Format not accepted", "Format nicht angenommen", "Format non accepté")
 	case "too-large":
 		return words4("Richiesta troppo grande", "Request too large", "Anfrage zu groß", "Demande trop volumineuse")
+	case "status-502", string(fault.Contract):
+		return words4("Risposta non utilizzabile", "No usable answer", "Keine brauchbare Antwort", "Réponse inutilisable")
+	case "slow":
+		return words4("Richiesta troppo lenta", "Request too slow", "Anfrage zu langsam", "Demande trop lente")
 	case "cut-off":
 		return words4("Richiesta interrotta", "Request broken off", "Anfrage abgebrochen", "Demande interrompue")
 	case "keys", "store", string(fault.Unavailable):

@@ -24,7 +24,7 @@ func (e *Engine) newID(ctx context.Context) (store.RunID, error) {
 func (e *Engine) request(ctx context.Context, r Request) Answer {
 	p := e.city.Load().progs[r.Route]
 	if p == nil {
-		return problem(404, "not_found", "There is no such route", "")
+		return problem(404, string(fault.NotFound), "There is no such route", "")
 	}
 	x, refusal := e.admit(ctx, p, r)
 	if x == nil {

@@ -28,7 +28,7 @@ type verdict struct {
 }
 
 func problem(status int, word, title, detail string) Answer {
-	return Answer{Status: status, Problem: &Problem{Type: "urn:dime:problem:" + word, Title: title, Status: status, Detail: detail}}
+	return Answer{Status: status, Problem: &Problem{Type: fault.ProblemType(word), Title: title, Status: status, Detail: detail}}
 }
 
 func (a Answer) with(name, value string) Answer {
