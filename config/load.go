@@ -402,6 +402,7 @@ func (l *loader) check() {
 		l.add(l.places["data"], "`data` is empty; name the folder that keeps the journal")
 	}
 	l.processes()
+	l.gatewayless()
 	if c.City.Mode == "url" && !webURL(c.City.URL) {
 		l.add(l.places["city"], "city %q is not `embedded`, `off` or an http(s) URL%s", c.City.URL, didYouMean(c.City.URL, "embedded", "off"))
 	}
@@ -462,6 +463,13 @@ func (l *loader) processes() {
 	}
 	if !c.Store.Set() && len(c.Roles) > 0 && len(c.Roles) < len(AllRoles()) {
 		l.add(l.places["roles"], "several processes need a store that they share: name PostgreSQL in `store`, or leave `roles` out")
+	}
+}
+
+// gatewayless: who serves no requests must be told where they are served.
+func (l *loader) gatewayless() {
+	if c := &l.cfg; !slices.Contains(c.Roles, Gateway) && c.BaseURL == "" && len(c.Roles) > 0 {
+		l.add(l.places["roles"], "a process without the role gateway needs `base_url`: the public URL that its runs and documents name")
 	}
 }
 

@@ -361,16 +361,17 @@ func TestProcesses(t *testing.T) {
 	for text, want := range map[string]string{
 		"roles: [gateway]\n": "several processes need a store",
 		"roles: []\n":        "`roles` is empty",
-		"roles: [gateway, wroker]\nstore: postgres://a/b\n":               `did you mean "worker"?`,
-		"roles: [worker, worker]\nstore: postgres://a/b\n":                "named twice",
-		"store: mysql://a/b\n":                                            "postgres://",
-		"store: postgres://dime:hunter2@a/b\n":                            "store_password",
-		"bus: [\"amqp://dime:hunter2@a/b\"]\n":                            "bus_password",
-		"bus: [\"http://a/b\"]\n":                                         "amqp:// or amqps://",
-		"store: postgres://a/b\nstore_password: hunter2\n":                "a secret is a reference",
-		"bus_password: env:X\n":                                           "without `bus`",
-		"store: \"postgres://a/b,postgres://c/d\"\n":                      "one URL",
-		"store: postgres://a/b\nroles: [timers]\nbus: [\"amqp://c/d\"]\n": "",
+		"roles: [gateway, wroker]\nstore: postgres://a/b\n":                                   `did you mean "worker"?`,
+		"base_url: http://c\nroles: [worker, worker]\nstore: postgres://a/b\n":                "named twice",
+		"store: postgres://a/b\nroles: [worker]\n":                                            "needs `base_url`",
+		"store: mysql://a/b\n":                                                                "postgres://",
+		"store: postgres://dime:hunter2@a/b\n":                                                "store_password",
+		"bus: [\"amqp://dime:hunter2@a/b\"]\n":                                                "bus_password",
+		"bus: [\"http://a/b\"]\n":                                                             "amqp:// or amqps://",
+		"store: postgres://a/b\nstore_password: hunter2\n":                                    "a secret is a reference",
+		"bus_password: env:X\n":                                                               "without `bus`",
+		"store: \"postgres://a/b,postgres://c/d\"\n":                                          "one URL",
+		"base_url: http://c\nstore: postgres://a/b\nroles: [timers]\nbus: [\"amqp://c/d\"]\n": "",
 	} {
 		_, ps := load(text, nil, nil)
 		all := strings.Join(ps, "\n")

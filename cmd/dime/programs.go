@@ -23,7 +23,7 @@ func (s *server) program(secret string) (client.Client, error) {
 	if !ok {
 		return nil, fault.New(fault.Denied, "no client of config/dime.yaml has this credential")
 	}
-	return client.NewLocal(who, clientEngine{s.engine, who.Name}, s.store, s.hub, s.eventType, clock.Real{}), nil
+	return client.NewLocal(who, clientEngine{s.engine, who.Name}, busLog{s.bus}, s.hub, s.eventType, clock.Real{}), nil
 }
 
 // eventType says whether the city in force has an event type, and the version

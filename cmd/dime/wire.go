@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,15 +17,15 @@ import (
 
 	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/internal/bus"
 	"github.com/dime-bus/dime/internal/bus/client"
-	"github.com/dime-bus/dime/internal/bus/embedded"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/document/archive"
 	"github.com/dime-bus/dime/internal/gateway"
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/identity"
-	"github.com/dime-bus/dime/internal/store/serial"
-	"github.com/dime-bus/dime/internal/store/sqlite"
+	"github.com/dime-bus/dime/internal/members"
+	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/telemetry"
 	"github.com/dime-bus/dime/internal/yamldoc"
 	"github.com/dime-bus/dime/pipeline/language"
@@ -42,8 +42,10 @@ type server struct {
 	log     *slog.Logger
 	metrics *telemetry.Metrics
 
-	store   *sqlite.Store
-	bus     *embedded.Bus
+	store   store.Store
+	worker  string           // this process's name
+	members *members.Members // nil where there is but this process
+	bus     bus.Bus
 	city    *cityServer // nil unless embedded
 	client  *httpclient.Client
 	guards  *guards
@@ -55,7 +57,7 @@ type server struct {
 	adminServer         *gateway.Server
 	soapServer          *gateway.Server
 
-	numbers *serial.Numbers
+	numbers connectors.Numbers
 	outside *outside
 
 	zone      *time.Location   // the city's
@@ -101,38 +103,19 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		return s, err
 	}
 	s.closers = append(s.closers, erased.Close)
-	s.store, err = sqlite.Open(ctx, sqlite.Options{
-		Path: filepath.Join(cfg.Data, "dime.db"), MasterKey: key, Worker: "embedded",
-		LeaseFor: cfg.Engine.Lease, Log: log, Erasures: erased,
-	})
-	if err != nil {
+	if err := s.openStore(ctx, key, erased); err != nil {
 		return s, err
 	}
-	s.closers = append(s.closers, s.store.Close)
-	if s.numbers, err = serial.Open(filepath.Join(cfg.Data, "numbers")); err != nil {
-		return s, err
-	}
-	s.bus = embedded.New(s.store, clock.Real{}, log)
-	s.closers = append(s.closers, s.bus.Close)
+	s.openBus()
 
-	if s.public, err = listen("listen", cfg.Listen); err != nil {
-		return s, err
-	}
-	s.closers = append(s.closers, ignoreClosed(s.public))
 	if s.admin, err = listen("admin", cfg.Admin); err != nil {
 		return s, err
 	}
 	s.closers = append(s.closers, ignoreClosed(s.admin))
 
-	if s.soap, err = listen("soap", soapAddr(cfg)); err != nil {
+	soap, err := s.listenOutside()
+	if err != nil {
 		return s, err
-	}
-	s.closers = append(s.closers, ignoreClosed(s.soap))
-	soap := s.soap
-	if cfg.SoapTLS != (config.TLS{}) {
-		if soap, err = mutualTLS(soap, cfg.SoapTLS); err != nil {
-			return s, err
-		}
 	}
 	s.outside = newOutside(s.publishEvent, log)
 
@@ -165,7 +148,8 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		log.Warn("a test watches or ends this process")
 	}
 	s.engine, err = run.New(run.Config{
-		Store: s.store, Bus: engineBus{s.bus, s.hub}, Log: log, Worker: "embedded",
+		Store: s.store, Bus: engineBus{s.bus, s.hub}, Log: log, Worker: s.worker,
+		Shared: s.shared(), NoWork: !s.has(config.Worker), NoSchedule: !s.has(config.Timers), Processes: s.processes,
 		BaseURL: func() string { return s.urls().Public },
 		Ladder:  cfg.Engine.Ladder, FoundBySlack: cfg.Engine.FoundBySlack, UndoPatience: cfg.Engine.UndoPatience,
 		LeaseFor: cfg.Engine.Lease, RenewEvery: cfg.Engine.Renew,
@@ -210,10 +194,40 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	if err := s.gauges(); err != nil {
 		return s, err
 	}
-	s.publicServer = gateway.NewServer(s.public, s.gateway, gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections}, log)
-	s.soapServer = gateway.NewServer(soap, s.outside, gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections}, log)
+	if s.public != nil {
+		limits := gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections}
+		s.publicServer = gateway.NewServer(s.public, s.gateway, limits, log)
+		s.soapServer = gateway.NewServer(soap, s.outside, limits, log)
+	}
 	s.adminServer = gateway.NewServer(s.admin, admin, gateway.Limits{}, log)
 	return s, s.load(nil)
+}
+
+// listenOutside opens what the outside calls, where this process is a gateway; it
+// gives the soap face's listener as it is to be served.
+func (s *server) listenOutside() (soap net.Listener, err error) {
+	if !s.has(config.Gateway) {
+		return nil, nil
+	}
+	if s.public, err = listen("listen", s.cfg.Listen); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, ignoreClosed(s.public))
+	if s.soap, err = listen("soap", soapAddr(s.cfg)); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, ignoreClosed(s.soap))
+	if s.cfg.SoapTLS == (config.TLS{}) {
+		return s.soap, nil
+	}
+	return mutualTLS(s.soap, s.cfg.SoapTLS)
+}
+
+// faces are the servers of this process.
+func (s *server) faces() map[string]*gateway.Server {
+	all := map[string]*gateway.Server{"public": s.publicServer, "soap": s.soapServer, "admin": s.adminServer}
+	maps.DeleteFunc(all, func(_ string, srv *gateway.Server) bool { return srv == nil })
+	return all
 }
 
 // ignoreClosed closes a listener that its server may have closed before.
@@ -334,15 +348,25 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	if err := s.engine.Start(ctx); err != nil {
 		return nil, err
 	}
-	go func() { report(errs, "public face", s.publicServer.Serve()) }()
+	if s.publicServer != nil {
+		go func() { report(errs, "public face", s.publicServer.Serve()) }()
+		go func() { report(errs, "soap face", s.soapServer.Serve()) }()
+	}
 	go func() { report(errs, "admin face", s.adminServer.Serve()) }()
-	go func() { report(errs, "soap face", s.soapServer.Serve()) }()
 	if err := s.watch(ctx); err != nil {
 		return nil, err
 	}
 	s.ready.Store(true)
-	s.outside.start(ctx)
-	go s.retain(ctx)
+	if s.public != nil {
+		s.outside.start(ctx) // beside the face where the outside answers
+	}
+	if s.has(config.Timers) {
+		go s.retain(ctx)
+	}
+	if s.members != nil {
+		go s.members.Run(ctx)
+		go s.divide(ctx)
+	}
 	return errs, nil
 }
 
@@ -370,26 +394,20 @@ func (s *server) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Engine.Drain)
 	defer cancel()
 	s.engine.Drain(ctx)
-	if err := s.soapServer.Shutdown(ctx); err != nil {
-		s.log.Warn("closing the soap face", "err", err)
-	}
-	if err := s.publicServer.Shutdown(ctx); err != nil {
-		s.log.Warn("closing the public face", "err", err)
-	}
-	if err := s.adminServer.Shutdown(ctx); err != nil {
-		s.log.Warn("closing the admin face", "err", err)
+	for face, srv := range s.faces() {
+		if err := srv.Shutdown(ctx); err != nil {
+			s.log.Warn("closing the "+face+" face", "err", err)
+		}
 	}
 }
 
 // close gives everything back, last opened first.
 func (s *server) close() error {
 	s.ready.Store(false)
-	if s.publicServer != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = s.publicServer.Shutdown(ctx) // after drain this has nothing left to say
-		_ = s.adminServer.Shutdown(ctx)
-		_ = s.soapServer.Shutdown(ctx)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, srv := range s.faces() {
+		_ = srv.Shutdown(ctx) // after drain this has nothing left to say
 	}
 	if s.outside != nil {
 		s.outside.end()
@@ -405,11 +423,14 @@ func (s *server) close() error {
 }
 
 func (s *server) urls() urls {
-	u := urls{Public: s.cfg.BaseURL, Admin: httpURL(s.admin), Soap: httpURL(s.soap)}
-	if s.cfg.SoapTLS != (config.TLS{}) {
-		u.Soap = "https" + strings.TrimPrefix(u.Soap, "http")
+	u := urls{Public: s.cfg.BaseURL, Admin: httpURL(s.admin)}
+	if s.soap != nil {
+		u.Soap = httpURL(s.soap)
+		if s.cfg.SoapTLS != (config.TLS{}) {
+			u.Soap = "https" + strings.TrimPrefix(u.Soap, "http")
+		}
 	}
-	if u.Public == "" {
+	if u.Public == "" && s.public != nil {
 		u.Public = httpURL(s.public)
 	}
 	switch {
@@ -432,8 +453,9 @@ func orNone(n int) int {
 // guards keeps one limiter and breaker a backend over all reloads, so that a
 // reload neither forgets an open breaker nor lets a full backend be filled again.
 type guards struct {
-	mu sync.RWMutex
-	by map[string]*connectors.Guard
+	mu        sync.RWMutex
+	by        map[string]*connectors.Guard
+	processes int // that share what the backends allow
 }
 
 func newGuards() *guards { return &guards{by: map[string]*connectors.Guard{}} }
@@ -444,8 +466,19 @@ func (g *guards) add(cs map[string]connectors.Connector) {
 	defer g.mu.Unlock()
 	for name, guard := range connectors.Guards(cs) {
 		if _, ok := g.by[name]; !ok {
+			guard.Share(g.processes)
 			g.by[name] = guard
 		}
+	}
+}
+
+// share divides what the backends allow.
+func (g *guards) share(processes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.processes = processes
+	for _, guard := range g.by {
+		guard.Share(processes)
 	}
 }
 
