@@ -15,6 +15,7 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/paused"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -86,7 +87,7 @@ func (x *exec) guard(ctx context.Context, t *trip) (func(error), *fault.Error) {
 		f := *fault.From(err)
 		f.Sent = false
 		if !f.Until.IsZero() {
-			f.Err = pausedError(name)
+			f.Err = paused.By(name)
 		}
 		if f.Kind == fault.Internal {
 			f.Kind = fault.Unavailable

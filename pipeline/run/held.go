@@ -3,25 +3,18 @@ package run
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/paused"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
-// pausedError is the cause of a fault whose connector a person has paused.
-type pausedError string
-
-func (p pausedError) Error() string { return "connector " + string(p) + " is paused" }
-
-// heldBack says whether a fault is a pause's; the path then rests until its end. That
-// costs no rung of the ladder and no patience: nobody has tried.
+// heldBack says whether a fault is a pause's; the path then rests until its end.
+// That costs no rung of the ladder and no patience: nobody has tried.
 func (x *exec) heldBack(path, word string, flt *fault.Error) (step.Outcome, bool) {
-	var by pausedError
+	var by paused.By
 	if flt.Until.IsZero() || !errors.As(flt.Err, &by) {
 		return step.Outcome{}, false
 	}
@@ -35,10 +28,6 @@ func (x *exec) heldBack(path, word string, flt *fault.Error) (step.Outcome, bool
 	return step.Outcome{Kind: step.Rest, Wake: wake}, true
 }
 
-// pausedReason begins the reason of a run that rests for paused connectors, by
-// which Resume finds it.
-const pausedReason = "paused: "
-
 // restReason is why the run rests: for paused connectors, else otherwise.
 func (x *exec) restReason(otherwise string) string {
 	x.mu.Lock()
@@ -47,64 +36,19 @@ func (x *exec) restReason(otherwise string) string {
 	for _, n := range x.log {
 		if c := n.str("held"); n.kind == store.Rest && c != "" {
 			by[n.path] = c
-		} else if n.path != "" {
+		} else {
 			delete(by, n.path)
 		}
 	}
 	if len(by) == 0 {
 		return otherwise
 	}
-	var names []string
-	for _, c := range by {
-		names = append(names, c)
-	}
-	slices.Sort(names)
-	return pausedReason + strings.Join(slices.Compact(names), ", ")
+	return paused.Reason(by)
 }
 
-// Resume makes the runs that rest for a paused connector due now, in the order in
-// which they were accepted, and counts them.
+// Resume lets the runs go on that rest for a paused connector.
 func (e *Engine) Resume(ctx context.Context, connector string) (int, error) {
-	const page = 1000
-	var found []store.RunID
-	f := store.Filter{States: []store.State{store.Waiting, store.Undoing}, Limit: page}
-	for {
-		rs, err := e.store.Find(ctx, f)
-		if err != nil {
-			return 0, fmt.Errorf("resuming the runs that rest for %s: %w", connector, err)
-		}
-		for _, r := range rs {
-			names, ok := strings.CutPrefix(r.Reason, pausedReason)
-			if ok && slices.Contains(strings.Split(names, ", "), connector) {
-				found = append(found, r.ID)
-			}
-			f.Before = r.ID
-		}
-		if len(rs) < page {
-			break
-		}
-	}
-	slices.Sort(found)
-	n := 0
-	for _, id := range found {
-		r, l, err := e.store.ClaimOne(ctx, e.cfg.Worker, id)
-		if errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrNoRun) {
-			continue // something else woke it meanwhile
-		}
-		if err != nil {
-			return n, fmt.Errorf("resuming run %s: %w", e.store.PublicID(id), err)
-		}
-		if r.State != store.Waiting && r.State != store.Undoing {
-			err = e.store.Release(ctx, l)
-		} else {
-			err = e.store.Append(ctx, l, r.State, "", e.clock.Now())
-			n++
-		}
-		if err != nil {
-			return n, fmt.Errorf("resuming run %s: %w", e.store.PublicID(id), err)
-		}
-	}
-	return n, nil
+	return paused.Resume(ctx, e.store, e.cfg.Worker, connector, e.clock.Now)
 }
 
 // restWord is what the reasons of runs at rest say.

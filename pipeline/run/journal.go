@@ -53,7 +53,7 @@ func (n *entry) body() ([]byte, error) {
 		m["took"] = int(n.took)
 	}
 	if n.flt != nil {
-		m["flt"] = faultJSON(n.flt)
+		m["flt"] = codec.Fault(n.flt)
 	}
 	if len(m) == 0 {
 		return nil, nil
@@ -90,7 +90,7 @@ func entryOf(r store.Record) (*entry, error) {
 			d, _ := v.(int)
 			n.took = time.Duration(d)
 		case "flt":
-			n.flt = faultOf(v)
+			n.flt = codec.FaultOf(v)
 		default:
 			n.x[k] = v
 		}
@@ -119,51 +119,6 @@ func (n *entry) words(k string) ([]string, bool) {
 }
 
 func (n *entry) flag(k string) bool { b, _ := n.x[k].(bool); return b }
-
-func faultJSON(f *fault.Error) map[string]any {
-	m := map[string]any{"kind": string(f.Kind)}
-	put := func(k, v string) {
-		if v != "" {
-			m[k] = v
-		}
-	}
-	put("name", f.Name)
-	put("detail", f.Detail)
-	put("pointer", f.Pointer)
-	if f.Err != nil {
-		put("cause", f.Err.Error())
-	}
-	if f.Sent {
-		m["sent"] = true
-	}
-	if f.RetryAfter > 0 {
-		m["after"] = int(f.RetryAfter)
-	}
-	if len(f.Raw) > 0 {
-		m["raw"] = string(f.Raw[:min(len(f.Raw), 64<<10)])
-	}
-	return m
-}
-
-func faultOf(v any) *fault.Error {
-	m, ok := v.(map[string]any)
-	if !ok {
-		return nil
-	}
-	str := func(k string) string { s, _ := m[k].(string); return s }
-	f := &fault.Error{Kind: fault.Kind(str("kind")), Name: str("name"), Detail: str("detail"), Pointer: str("pointer")}
-	f.Sent, _ = m["sent"].(bool)
-	if n, ok := m["after"].(int); ok {
-		f.RetryAfter = time.Duration(n)
-	}
-	if c := str("cause"); c != "" {
-		f.Err = errors.New(c)
-	}
-	if r := str("raw"); r != "" {
-		f.Raw = []byte(r)
-	}
-	return f
-}
 
 func faultWord(f *fault.Error) string {
 	switch {
