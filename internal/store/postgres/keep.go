@@ -212,29 +212,6 @@ func (t table) List(ctx context.Context, prefix, after string, limit int) ([]sto
 	return found, nil
 }
 
-// Erase implements store.Store: the person's key is destroyed, and with it every
-// body that was sealed for that person alone. Blobs that only such runs named go
-// too. Skeletons stay (semantics 10.5). A subject who is not known is no error.
-// Other processes meet it at their next look at the person's row, which every
-// accept and every load is.
-func (s *Store) Erase(ctx context.Context, subject string) error {
-	token_ := s.personToken(subject)
-	j := &job{rank: rankQueue, locks: []int64{lockOf(token_)}, sql: "select erase($1, $2)", args: []any{s.at(), token(token_)}}
-	j.scan = func(row pgx.Row) error {
-		var known bool
-		return row.Scan(&known)
-	}
-	j.after = func() {
-		if p := s.persons.get(token_); p != nil {
-			s.persons.drop(p)
-		}
-	}
-	if err := s.submit(ctx, j); err != nil {
-		return fmt.Errorf("erasing a person: %w", err)
-	}
-	return nil
-}
-
 // Expire implements store.Store: it deletes up to max (500 if zero) runs that
 // were done or cancelled and have been kept, with all that is theirs; dead
 // letters stay until a person has settled them. Along with it go idempotency

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/dime-bus/dime/internal/store"
@@ -88,16 +87,9 @@ func (s *Store) personOf(ctx context.Context, token_ [rows.TokenSize]byte) (*per
 	if p := s.persons.get(token_); p != nil {
 		return p, nil
 	}
-	var wrapped []byte
-	err := s.single(ctx, func(ctx context.Context) error {
-		err := s.pool.QueryRow(ctx, "select wrapped_key from person where token = $1", token(token_)).Scan(&wrapped)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
-		return err
-	})
+	wrapped, err := s.wrappedOf(ctx, token_)
 	if err != nil {
-		return nil, fmt.Errorf("reading a person's key: %w", err)
+		return nil, err
 	}
 	if wrapped != nil {
 		return s.known(token_, wrapped)

@@ -161,7 +161,7 @@ func TestTheRunningRoleChangesNoTable(t *testing.T) {
 		"drop table dime.run", "alter table dime.run add column a int", "truncate dime.run", "create index mine on dime.run(reason)",
 		"create or replace function dime.now_ms(p_now bigint) returns bigint language sql as $$ select 1::bigint $$",
 		"create trigger mine before insert on dime.run for each row execute function suppress_redundant_updates_trigger()",
-		"create role mine", "alter role dime superuser", "copy dime.run to '/tmp/mine'", "select pg_read_file('/etc/passwd')", "set role dime_owner",
+		"create role mine", "alter role dime superuser", "copy dime.run to program 'cat'", "select pg_read_file('/etc/passwd')", "set role dime_owner",
 	} {
 		_, err := c.Exec(t.Context(), sql)
 		var p *pgconn.PgError

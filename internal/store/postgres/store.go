@@ -47,6 +47,10 @@ type Options struct {
 	// a schema that is too old is an error.
 	Migrate bool
 
+	// Erasures are destroyed keys: those of a list are destroyed again when the
+	// store opens, and Erase adds to it. nil keeps none.
+	Erasures store.Erasures
+
 	Keep     time.Duration // of bus messages and stored events; 7 days if zero
 	Clock    clock.Clock   // nil is the database's; a test's virtual one rules in its place
 	Writers  int           // transactions under way at once; 2 if zero
@@ -214,6 +218,9 @@ func (s *Store) begin(ctx context.Context) error {
 	go s.listen(l)
 	go s.notify()
 	go s.heart()
+	if err := s.destroyAgain(ctx); err != nil {
+		return errors.Join(err, s.Close())
+	}
 	return nil
 }
 

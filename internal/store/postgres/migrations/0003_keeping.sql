@@ -48,14 +48,15 @@ begin
 end $$;
 -- +goose StatementEnd
 
+-- A person's key is destroyed, if it is still that one.
 -- +goose StatementBegin
-create function erase(p_now bigint, p_token uuid) returns boolean language plpgsql as $$
+create function erase(p_now bigint, p_token uuid, p_wrapped bytea) returns boolean language plpgsql as $$
 declare
   v_run bigint;
 begin
-  update person set gone = sha256(wrapped_key), wrapped_key = null, destroyed = now_ms(p_now) where token = p_token and wrapped_key is not null;
+  update person set gone = sha256(wrapped_key), wrapped_key = null, destroyed = now_ms(p_now) where token = p_token and wrapped_key = p_wrapped;
   if not found then return false; end if;
-  for v_run in select distinct u.run from blob_use u join run r on r.id = u.run where r.subject = array[p_token] loop
+  for v_run in select distinct u.run from blob_use u join run r on r.id = u.run where r.subject = array[p_token] order by 1 loop
     perform free_blobs(v_run, 9223372036854775807);
   end loop;
   return true;
