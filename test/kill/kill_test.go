@@ -198,6 +198,12 @@ func (r *rig) kill(ps []plan, tell bool, rnd *rand.Rand, env ...string) (*load, 
 func (r *rig) settle(l *load) {
 	r.t.Helper()
 	r.start()
+	r.settled(l)
+}
+
+// settled waits until the load is through and nothing moves.
+func (r *rig) settled(l *load) {
+	r.t.Helper()
 	l.wg.Wait()
 	r.until(60*time.Second, "all runs to end or park", func() bool {
 		var list runList
