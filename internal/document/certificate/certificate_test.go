@@ -90,6 +90,36 @@ func TestDraftAndMarks(t *testing.T) {
 	}
 }
 
+// TestLongTexts: what is long is broken into lines and stays whole, above the foot.
+func TestLongTexts(t *testing.T) {
+	d := draft("residence")
+	d.City.Name, d.City.Office = "Comune di San Valentino in Abruzzo Citeriore", "Ufficio associato dei servizi demografici, elettorali e statistici"
+	d.Content.Data["name"] = "Maria Immacolata Concetta Addolorata Wolkenstein-Trostburg von und zu Hohenschwangau dell'Acquasanta"
+	d.Content.Data["address"] = "Vicolo di San Francesco Saverio presso la Chiesa della Beata Vergine del Soccorso 1234/B interno 56, scala C, piano terzo, presso Hohenschwangau dell'Acquasanta, 65020 San Valentino in Abruzzo Citeriore (PE)"
+	d.Content.Data["birth_place"] = "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch (Regno Unito di Gran Bretagna e Irlanda del Nord)"
+	b, err := d.PDF()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "c.pdf")
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Join(strings.Fields(run(t, "pdftotext", file, "-")), " ")
+	for _, key := range []string{"name", "address", "birth_place"} {
+		if want := d.Content.Data[key].(string); !strings.Contains(words, want) {
+			t.Errorf("the page lacks %q:\n%s", want, words)
+		}
+	}
+	run(t, "pdftoppm", "-r", "110", "-png", "-singlefile", file, strings.TrimSuffix(file, ".pdf"))
+	if dir := os.Getenv("DIME_PAGES"); dir != "" { // to look at
+		run(t, "cp", strings.TrimSuffix(file, ".pdf")+".png", filepath.Join(dir, "long.png"))
+	}
+	if got := strings.TrimSpace(run(t, "zbarimg", "-q", "--raw", strings.TrimSuffix(file, ".pdf")+".png")); got != d.VerifyURL {
+		t.Errorf("the scanner reads %q", got)
+	}
+}
+
 func TestExemptionIsPrinted(t *testing.T) {
 	d := draft("residence")
 	d.Content.Exemption = "art-16-tab-b"

@@ -143,7 +143,11 @@ func (p page) body(k kind, rows []Row) float64 {
 	for _, r := range rows {
 		p.rule(y, line, 0.2)
 		p.pen("", 9.5, dark)
-		p.text(left, y+1.6, 52, 4.4, r.Label)
+		label := y + 1.6
+		if r.English == "" { // alone, it stands beside the value
+			label = y + 3
+		}
+		p.text(left, label, 52, 4.4, r.Label)
 		if r.English != "" {
 			p.pen("", 8, grey)
 			p.text(left, y+5.8, 52, 3.6, r.English)
@@ -275,7 +279,7 @@ func (m Marks) PDF() ([]byte, error) {
 	if s := m.Stamp; s != nil {
 		p.pen("B", 11, dark)
 		p.text(left+4, stampTop+7, 70, 5.5, "Marca da bollo digitale")
-		p.text(left+120, stampTop+7, 46, 5.5, "EUR "+euro(s.AmountCent))
+		p.text(left+84, stampTop+7, 82, 5.5, "EUR "+euro(s.AmountCent))
 		p.pen("", 9.5, dark)
 		p.text(left+4, stampTop+13, 70, 4.5, "IUBD "+s.IUBD)
 		p.text(left+84, stampTop+13, 82, 4.5, "acquistata il "+m.City.in(s.Bought).Format("02/01/2006 alle 15:04:05"))

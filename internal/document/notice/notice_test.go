@@ -70,6 +70,9 @@ func TestPDF(t *testing.T) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
+	if dir := os.Getenv("DIME_PAGES"); dir != "" { // to look at
+		run(t, "pdftoppm", "-r", "110", "-png", "-singlefile", file, filepath.Join(dir, "notice"))
+	}
 	// What a counter's scanner reads off the printed page.
 	run(t, "pdftoppm", "-r", "150", "-png", "-singlefile", file, strings.TrimSuffix(file, ".pdf"))
 	if got := strings.TrimSpace(run(t, "zbarimg", "-q", "--raw", strings.TrimSuffix(file, ".pdf")+".png")); got != "PAGOPA|002|301011100007347557|00339370272|123456" {

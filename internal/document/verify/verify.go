@@ -131,7 +131,7 @@ func (p *pages) entry(w http.ResponseWriter, r *http.Request, v *view) bool {
 	}
 	at := e.Issued.In(p.Zone)
 	v.Found, v.Document, v.Withdrawn, v.Protocol = true, certificate.Title(e.Kind, v.Lang), e.Withdrawn, e.Protocol
-	v.Issued, v.Day, v.SHA256 = at.Format("02/01/2006"), at.Format(time.DateOnly), fmt.Sprintf("%x", e.SHA256)
+	v.Issued, v.Day, v.SHA256 = day(v.Lang, at), at.Format(time.DateOnly), fmt.Sprintf("%x", e.SHA256)
 	return true
 }
 

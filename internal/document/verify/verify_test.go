@@ -100,8 +100,8 @@ func TestPage(t *testing.T) {
 		want         []string
 	}{
 		{"/verifica/" + code, "", false, 200, []string{`lang="it"`, "valido", "Certificato di residenza", "24/11/2026", "Comune di Venezia", "VE-2026-1"}},
-		{"/verifica/" + strings.ToLower(code), "en-GB,en;q=0.9", false, 200, []string{`lang="en"`, "valid", "Certificate of residence"}},
-		{"/verifica/" + code, "ja, de;q=0.5", false, 200, []string{"gültig", "Wohnsitzbescheinigung"}},
+		{"/verifica/" + strings.ToLower(code), "en-GB,en;q=0.9", false, 200, []string{`lang="en"`, "valid", "Certificate of residence", "24 November 2026"}},
+		{"/verifica/" + code, "ja, de;q=0.5", false, 200, []string{"gültig", "Wohnsitzbescheinigung", "24.11.2026"}},
 		{"/verifica/" + code + "?lang=fr", "de", true, 200, []string{"retiré", "Certificat de résidence"}},
 		{"/verifica/" + code, "", true, 200, []string{"ritirato", "dime-bad"}},
 		{"/verifica/WRONG", "", false, 404, []string{"Documento non trovato"}},

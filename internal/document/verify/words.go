@@ -1,5 +1,7 @@
 package verify
 
+import "time"
+
 // words are the page's texts in one language. The codice fiscale keeps its Italian
 // name beside each translation: it is what the paper says.
 type words struct {
@@ -18,7 +20,7 @@ func wordsIn(lang string) words {
 			Title: "Verify a document", Service: "Register of issued documents", Error: "Error",
 			Valid: "This document is valid", ValidText: "The municipality issued it and has not withdrawn it.",
 			Withdrawn: "This document has been withdrawn", WithdrawnText: "The municipality issued it and has withdrawn it since: it no longer proves anything.",
-			Type: "Document", Issued: "Issued on", Issuer: "Issued by", Protocol: "Registration number", Digest: "Digital fingerprint (SHA-256)",
+			Type: "Document", Issued: "Issued on", Issuer: "Issued by", Protocol: "Registration number", Digest: "Fingerprint of the file (SHA-256)",
 			Data: "Compare with the paper", DataText: "Type the tax code (codice fiscale) of the person named on the document: the page then shows what the document says.",
 			TaxCode: "Holder's tax code (codice fiscale)", Show: "Show the data", Holder: "What the document says", HolderText: "If the paper says anything else, the paper has been altered.",
 			Members: "Members of the family", Hide: "Hide the data",
@@ -34,7 +36,7 @@ func wordsIn(lang string) words {
 			Title: "Ein Dokument prüfen", Service: "Register der ausgestellten Dokumente", Error: "Fehler",
 			Valid: "Dieses Dokument ist gültig", ValidText: "Die Gemeinde hat es ausgestellt und nicht zurückgezogen.",
 			Withdrawn: "Dieses Dokument wurde zurückgezogen", WithdrawnText: "Die Gemeinde hat es ausgestellt und später zurückgezogen: Es beweist nichts mehr.",
-			Type: "Dokument", Issued: "Ausgestellt am", Issuer: "Ausgestellt von", Protocol: "Protokollnummer", Digest: "Digitaler Fingerabdruck (SHA-256)",
+			Type: "Dokument", Issued: "Ausgestellt am", Issuer: "Ausgestellt von", Protocol: "Protokollnummer", Digest: "Fingerabdruck der Datei (SHA-256)",
 			Data: "Mit dem Papier vergleichen", DataText: "Geben Sie die Steuernummer (codice fiscale) der Person ein, die auf dem Dokument genannt ist: Dann zeigt die Seite, was im Dokument steht.",
 			TaxCode: "Steuernummer (codice fiscale) der Inhaberin oder des Inhabers", Show: "Daten anzeigen", Holder: "Was im Dokument steht", HolderText: "Steht auf dem Papier etwas anderes, so wurde das Papier verändert.",
 			Members: "Mitglieder der Familie", Hide: "Daten ausblenden",
@@ -50,7 +52,7 @@ func wordsIn(lang string) words {
 			Title: "Vérifier un document", Service: "Registre des documents délivrés", Error: "Erreur",
 			Valid: "Ce document est valide", ValidText: "La commune l'a délivré et ne l'a pas retiré.",
 			Withdrawn: "Ce document a été retiré", WithdrawnText: "La commune l'a délivré puis l'a retiré : il ne prouve plus rien.",
-			Type: "Document", Issued: "Délivré le", Issuer: "Délivré par", Protocol: "Numéro de protocole", Digest: "Empreinte numérique (SHA-256)",
+			Type: "Document", Issued: "Délivré le", Issuer: "Délivré par", Protocol: "Numéro de protocole", Digest: "Empreinte du fichier (SHA-256)",
 			Data: "Comparer avec le papier", DataText: "Saisissez le code fiscal (codice fiscale) de la personne nommée sur le document : la page montre alors ce que dit le document.",
 			TaxCode: "Code fiscal (codice fiscale) du titulaire", Show: "Afficher les données", Holder: "Ce que dit le document", HolderText: "Si le papier dit autre chose, il a été modifié.",
 			Members: "Membres de la famille", Hide: "Masquer les données",
@@ -66,7 +68,7 @@ func wordsIn(lang string) words {
 		Title: "Verifica di un documento", Service: "Registro dei documenti rilasciati", Error: "Errore",
 		Valid: "Questo documento è valido", ValidText: "Il Comune lo ha rilasciato e non lo ha ritirato.",
 		Withdrawn: "Questo documento è stato ritirato", WithdrawnText: "Il Comune lo ha rilasciato e poi lo ha ritirato: non prova più nulla.",
-		Type: "Documento", Issued: "Rilasciato il", Issuer: "Rilasciato da", Protocol: "Numero di protocollo", Digest: "Impronta digitale (SHA-256)",
+		Type: "Documento", Issued: "Rilasciato il", Issuer: "Rilasciato da", Protocol: "Numero di protocollo", Digest: "Impronta del file (SHA-256)",
 		Data: "Confronta con la carta", DataText: "Scrivi il codice fiscale della persona indicata sul documento: la pagina mostra che cosa dice il documento.",
 		TaxCode: "Codice fiscale dell'intestatario", Show: "Mostra i dati", Holder: "Che cosa dice il documento", HolderText: "Se sulla carta c'è scritto altro, la carta è stata modificata.",
 		Members: "Componenti della famiglia", Hide: "Nascondi i dati",
@@ -77,4 +79,15 @@ func wordsIn(lang string) words {
 		Missing: "Documento non trovato", MissingText: "Nessun documento ha questo codice. Controlla ogni lettera e cifra, o inquadra di nuovo il codice QR. Se il codice è giusto, questo Comune non ha rilasciato il documento.",
 		Broken: "Il registro non si può leggere in questo momento. Riprova tra qualche minuto.",
 	}
+}
+
+// day is a date as the language writes it.
+func day(lang string, t time.Time) string {
+	switch lang {
+	case "en":
+		return t.Format("2 January 2006")
+	case "de":
+		return t.Format("02.01.2006")
+	}
+	return t.Format("02/01/2006")
 }
