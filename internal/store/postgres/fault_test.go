@@ -13,7 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/storetest"
 	"github.com/dime-bus/dime/test/cluster"
 )
 
@@ -299,5 +303,93 @@ func TestErrorsShowNoValues(t *testing.T) {
 	_, _, err = s.Accept(t.Context(), store.Run{ID: id, Version: "v", Route: "r", State: store.Running, Reason: "RSSMRA80A01L736U"})
 	if err == nil || !strings.Contains(err.Error(), "23514") || strings.Contains(err.Error(), "the row is") {
 		t.Fatal(err)
+	}
+}
+
+// A commit that is under way when its lease has run out keeps claims out until it
+// is done; then they see all of it. Between the check of the epoch and the commit
+// nobody else can have the run.
+func TestACommitUnderWayKeepsClaimsOut(t *testing.T) {
+	u := cluster.Postgres(t)
+	c := clock.NewVirtual(storetest.Start())
+	s, other := open(t, options(u, c)), open(t, options(u, c))
+	// Who writes the record waits until the test lets go.
+	sql(t, u, `create function dime.hold() returns trigger language plpgsql as $$ begin
+		perform pg_advisory_xact_lock_shared(77); return new; end $$`,
+		"create trigger hold before insert on dime.entry for each row when (new.id & 1048575 = 1) execute function dime.hold()")
+	gate, err := pgx.Connect(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Close(context.Background())
+	if _, err := gate.Exec(t.Context(), "select pg_advisory_lock(77)"); err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.Reserve(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, l, err := s.Accept(t.Context(), store.Run{ID: id, Version: "v", Route: "r", State: store.Running}, store.Record{Kind: store.Intent, Path: "a", Body: []byte("1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Advance(c.Now().Add(time.Minute))
+	late := make(chan error, 1)
+	go func() {
+		late <- s.Append(t.Context(), l, store.Running, "", time.Time{}, store.Record{Kind: store.OutcomeRec, Path: "a", Body: []byte("2")})
+	}()
+	for waiting := 0; waiting == 0; { // it has checked the epoch and stands at the gate
+		if err := gate.QueryRow(t.Context(), "select count(*) from pg_locks where locktype = 'advisory' and objid = 77 and not granted").Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ls, err := other.Claim(t.Context(), "other", 10); err != nil || len(ls) != 0 {
+		t.Fatalf("claimed %v, %v, from under a commit", ls, err)
+	}
+	if _, err := gate.Exec(t.Context(), "select pg_advisory_unlock(77)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-late; err != nil {
+		t.Fatal(err)
+	}
+	if _, ls, err := other.Claim(t.Context(), "other", 10); err != nil || len(ls) != 1 {
+		t.Fatal(ls, err)
+	}
+	if _, rs, err := other.Load(t.Context(), id); err != nil || len(rs) != 2 {
+		t.Fatal(rs, err)
+	}
+	if err := s.Append(t.Context(), l, store.Running, "", time.Time{}); !errors.Is(err, store.ErrFenced) {
+		t.Fatal(err)
+	}
+}
+
+// A process that freezes in a transaction is cut off by the server, and the others
+// go on.
+func TestASessionFrozenInATransactionIsEnded(t *testing.T) {
+	u := cluster.Postgres(t)
+	s := open(t, options(u, nil))
+	id, err := s.Reserve(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, l, err := s.Accept(t.Context(), store.Run{ID: id, Version: "v", Route: "r", State: store.Running})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frozen, err := pgx.Connect(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frozen.Close(context.Background())
+	for _, sql := range []string{"set idle_in_transaction_session_timeout = '300ms'", "begin", "update dime.run set reason = 'x'"} {
+		if _, err := frozen.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Append(t.Context(), l, store.Done, "", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if r, _, err := s.Load(t.Context(), id); err != nil || r.Reason != "" {
+		t.Fatal(r, err)
 	}
 }
