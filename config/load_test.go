@@ -353,7 +353,11 @@ func FuzzLoad(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		_, _ = load(text, nil, nil)
+		_, ps := load(text, nil, nil)
+		_, again := load(text, nil, nil)
+		if slices.Contains(ps, "") || !slices.Equal(ps, again) {
+			t.Errorf("problems %q, then %q", ps, again)
+		}
 	})
 }
 

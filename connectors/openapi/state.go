@@ -68,6 +68,9 @@ type generator struct {
 	row     *value
 }
 
+// maxGenerated rows of one generator, which lie in memory.
+const maxGenerated = 1_000_000
+
 type dimension struct {
 	name   string
 	values []any
@@ -211,6 +214,16 @@ func (r *stateReader) collection(p yamldoc.Pair) seedCollection {
 				inner = inner.With(d.Key.Text, anyType())
 			}
 		}
+		rows := max(1, g.Days) * max(1, len(g.Times))
+		for _, d := range x.dims {
+			if rows *= max(1, len(d.values)); rows > maxGenerated {
+				break
+			}
+		}
+		if rows > maxGenerated {
+			r.bad(n, "bounds", "a generator makes at most %d rows: days x times x the values under for", maxGenerated)
+			continue
+		}
 		x.row = r.value(g.Row, inner)
 		s.generate = append(s.generate, x)
 	}
@@ -258,6 +271,9 @@ func (r *stateReader) step(n *yamldoc.Node, sc *expression.Scope) (s ruleStep, n
 	}
 	r.problems = append(r.problems, n.Decode(&f)...)
 	s = ruleStep{as: f.As, orderBy: f.OrderBy, limit: f.Limit, status: f.Status}
+	if st := n.Get("status"); st != nil && (f.Status < 200 || f.Status > 299) {
+		r.bad(st, "value", "an answer's status is between 200 and 299; what is refused is written under refuse")
+	}
 	if f.If != nil {
 		s.cond = r.boolean(f.If, sc)
 	}
