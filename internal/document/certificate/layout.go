@@ -2,20 +2,15 @@ package certificate
 
 import (
 	"bytes"
-	_ "embed"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/boombuler/barcode/qr"
 	"github.com/go-pdf/fpdf"
+
+	"github.com/dime-bus/dime/internal/document/typeface"
 )
-
-//go:embed fonts/titillium-web-regular.ttf
-var regular []byte
-
-//go:embed fonts/titillium-web-700.ttf
-var bold []byte
 
 // Measures of the A4 page in millimetres. Draft and marks share the boxes.
 const (
@@ -44,9 +39,7 @@ func newPage(at time.Time) page {
 	p.SetAutoPageBreak(false, 0)
 	p.SetMargins(left, left, left)
 	p.SetCellMargin(0)
-	// The constructor keeps what it is given; the fonts are the program's own.
-	p.AddUTF8FontFromBytes("titillium", "", bytes.Clone(regular))
-	p.AddUTF8FontFromBytes("titillium", "B", bytes.Clone(bold))
+	typeface.Add(p.Fpdf)
 	p.AddPage()
 	return p
 }
@@ -60,7 +53,7 @@ func (p page) bytes() ([]byte, error) {
 }
 
 func (p page) pen(style string, size float64, rgb int) {
-	p.SetFont("titillium", style, size)
+	p.SetFont(typeface.Name, style, size)
 	p.SetTextColor(rgb>>16, rgb>>8&0xff, rgb&0xff)
 }
 

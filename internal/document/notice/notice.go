@@ -1,8 +1,8 @@
 // Package notice prints the avviso di pagamento of pagoPA: one A4 page with what
 // a person reads, the QR code that a counter scans, and the numbers to type. It
 // follows the order and the words of the official model ("Avviso di pagamento
-// analogico", documentation for creditors); the official typefaces and logo are
-// not free and are not used.
+// analogico", documentation for creditors); the official logo is not free and is
+// not used.
 package notice
 
 import (
@@ -16,6 +16,8 @@ import (
 	"github.com/boombuler/barcode"
 	"github.com/boombuler/barcode/qr"
 	"github.com/go-pdf/fpdf"
+
+	"github.com/dime-bus/dime/internal/document/typeface"
 )
 
 // Notice is what is printed.
@@ -74,11 +76,8 @@ func (n Notice) PNG() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// page is the pen, with the city's typeface and the model's measures.
-type page struct {
-	*fpdf.Fpdf
-	tr func(string) string
-}
+// page is the pen, with the model's measures.
+type page struct{ *fpdf.Fpdf }
 
 const (
 	left  = 12.0
@@ -89,23 +88,29 @@ const (
 func (p page) colour(rgb int) { p.SetTextColor(rgb>>16, rgb>>8&0xff, rgb&0xff) }
 
 func (p page) at(x, y float64, style string, size float64, s string) {
-	p.SetFont("Helvetica", style, size)
-	p.Text(x, y, p.tr(s))
+	p.SetFont(typeface.Name, style, size)
+	p.Text(x, y, s)
+}
+
+// end writes s so that it ends at x.
+func (p page) end(x, y, size float64, s string) {
+	p.SetFont(typeface.Name, "", size)
+	p.Text(x-p.GetStringWidth(s), y, s)
 }
 
 // fit writes s in a cell, smaller where it would not fit, in as many lines as the
 // height has.
 func (p page) fit(x, y, w, h float64, style string, size float64, s string) {
-	line := func(size float64) float64 { return size * 0.42 }
+	line := func(size float64) float64 { return size * 0.43 }
 	for ; size > 6; size -= 0.5 {
-		p.SetFont("Helvetica", style, size)
-		if float64(len(p.SplitLines([]byte(p.tr(s)), w)))*line(size) <= h {
+		p.SetFont(typeface.Name, style, size)
+		if float64(len(p.SplitText(s, w)))*line(size) <= h {
 			break
 		}
 	}
-	p.SetFont("Helvetica", style, size)
+	p.SetFont(typeface.Name, style, size)
 	p.SetXY(x, y)
-	p.MultiCell(w, line(size), p.tr(s), "", "L", false)
+	p.MultiCell(w, line(size), s, "", "L", false)
 }
 
 // PDF prints it. The same notice gives the same bytes.
@@ -124,8 +129,9 @@ func PDF(n Notice) ([]byte, error) {
 	doc.SetAutoPageBreak(false, 0)
 	doc.SetMargins(left, left, left)
 	doc.SetCellMargin(0)
+	typeface.Add(doc)
 	doc.AddPage()
-	p := page{doc, doc.UnicodeTranslatorFromDescriptor("")}
+	p := page{doc}
 	p.head(n)
 	p.amount(n)
 	p.slip(n, image)
@@ -149,13 +155,13 @@ func (p page) head(n Notice) {
 	p.Rect(left, 48, width/2-3, 36, "F")
 	p.Rect(left+width/2+3, 48, width/2-3, 36, "F")
 	x, w := left+4, width/2-11
-	p.at(x, 54, "B", 7.5, "ENTE CREDITORE")
-	p.at(x+w-42, 54, "", 7.5, "Cod. Fiscale "+n.CreditorCode)
+	p.at(x, 54, "B", 8, "ENTE CREDITORE")
+	p.end(x+w, 54, 8, "Cod. Fiscale "+n.CreditorCode)
 	p.fit(x, 58, w, 12, "B", 11, n.Creditor)
-	p.fit(x, 71, w, 10, "", 8.5, n.Office)
+	p.fit(x, p.GetY()+1.5, w, 10, "", 9, n.Office)
 	x = left + width/2 + 7
-	p.at(x, 54, "B", 7.5, "DESTINATARIO AVVISO")
-	p.at(x+w-42, 54, "", 7.5, "Cod. Fiscale "+n.PayerCode)
+	p.at(x, 54, "B", 8, "DESTINATARIO AVVISO")
+	p.end(x+w, 54, 8, "Cod. Fiscale "+n.PayerCode)
 	p.fit(x, 58, w, 18, "B", 11, n.Payer)
 }
 
@@ -164,22 +170,21 @@ func (p page) amount(n Notice) {
 	p.at(left, 98, "B", 12, "QUANTO E QUANDO PAGARE?")
 	p.at(left+width/2+3, 98, "B", 12, "DOVE PAGARE?")
 	p.colour(0)
-	p.SetFont("Helvetica", "B", 22)
-	p.Text(left, 110, p.tr(euro(n.AmountCent)+" Euro"))
+	p.at(left, 110, "B", 22, euro(n.AmountCent)+" Euro")
 	p.at(left, 118, "", 10, "entro il")
 	p.at(left+14, 118, "B", 14, n.Due.Format("02/01/2006"))
-	p.fit(left, 124, width/2-8, 30, "", 8.5,
+	p.fit(left, 124, width/2-8, 30, "", 9,
 		"Puoi pagare con una unica rata. L'importo è aggiornato automaticamente dal sistema e potrebbe subire variazioni "+
 			"per eventuali sgravi, note di credito, indennità di mora, sanzioni o interessi. Un operatore, il sito o l'app che userai "+
 			"ti potrebbero quindi chiedere una cifra diversa da quella qui indicata.")
 	x, w := left+width/2+3, width/2-3
 	p.at(x, 106, "B", 9.5, "PAGA SUL SITO O CON LE APP")
-	p.fit(x, 109, w, 16, "", 8.5, "del tuo Ente Creditore, della tua Banca o degli altri canali di pagamento, anche con l'app IO. "+
+	p.fit(x, 109, w, 16, "", 9, "del tuo Ente Creditore, della tua Banca o degli altri canali di pagamento, anche con l'app IO. "+
 		"Potrai pagare con carte, conto corrente, CBILL.")
 	p.at(x, 129, "B", 9.5, "PAGA SUL TERRITORIO")
-	p.fit(x, 132, w, 16, "", 8.5, "in tutte le Banche, negli Uffici Postali, dai Tabaccai, ai Bancomat, ai Supermercati e presso gli altri "+
+	p.fit(x, 132, w, 16, "", 9, "in tutte le Banche, negli Uffici Postali, dai Tabaccai, ai Bancomat, ai Supermercati e presso gli altri "+
 		"prestatori aderenti. Potrai pagare in contanti, con carte o conto corrente.")
-	p.fit(left, 158, width, 10, "", 8.5, "Utilizza la porzione di avviso relativa al canale di pagamento che preferisci. "+
+	p.fit(left, 158, width, 10, "", 9, "Utilizza la porzione di avviso relativa al canale di pagamento che preferisci. "+
 		"L'elenco dei prestatori aderenti è su www.pagopa.gov.it.")
 }
 
@@ -194,25 +199,28 @@ func (p page) slip(n Notice, image []byte) {
 	p.at(left, top+4, "B", 12, "BANCHE E ALTRI CANALI")
 	p.colour(0)
 	p.at(left+width/2+3, top+4, "B", 10, "RATA UNICA entro il "+n.Due.Format("02/01/2006"))
-	p.fit(left, top+8, 58, 24, "", 8.5, "Qui accanto trovi il codice QR e il codice CBILL per pagare attraverso il circuito bancario e gli altri canali di pagamento abilitati.")
+	codes := "il codice QR"
+	if n.CBILL != "" {
+		codes += " e il codice CBILL"
+	}
+	p.fit(left, top+8, 58, 24, "", 9, "Qui accanto trovi "+codes+" per pagare attraverso il circuito bancario e gli altri canali di pagamento abilitati.")
 	p.RegisterImageOptionsReader("qr", fpdf.ImageOptions{ImageType: "PNG"}, bytes.NewReader(image))
 	p.ImageOptions("qr", left+64, top+10, 30, 30, false, fpdf.ImageOptions{ImageType: "PNG"}, 0, "")
 	x, w := left+102, width-102
 	row := func(y float64, label, value, style string, size float64) {
-		p.at(x, y, "", 7.5, label)
+		p.at(x, y, "", 8, label)
 		p.fit(x, y+1.5, w, 8, style, size, value)
 	}
-	p.SetFont("Helvetica", "B", 13)
-	p.Text(x, top+14, p.tr("Euro "+euro(n.AmountCent)))
+	p.at(x, top+14, "B", 13, "Euro "+euro(n.AmountCent))
 	row(top+20, "Destinatario", n.Payer, "B", 9.5)
-	row(top+30, "Ente Creditore", n.Creditor, "B", 9.5)
-	row(top+40, "Oggetto del pagamento", n.Subject, "B", 9)
-	row(top+52, "Codice Avviso", grouped(n.Number), "B", 11)
-	p.at(left, top+53.5, "", 7.5, "Cod. Fiscale Ente Creditore")
-	p.at(left, top+58.5, "B", 11, n.CreditorCode)
+	row(top+32, "Ente Creditore", n.Creditor, "B", 9.5)
+	row(top+44, "Oggetto del pagamento", n.Subject, "B", 9)
+	row(top+57, "Codice Avviso", grouped(n.Number), "B", 11)
+	p.at(left, top+57, "", 8, "Cod. Fiscale Ente Creditore")
+	p.at(left, top+62.3, "B", 11, n.CreditorCode)
 	if n.CBILL != "" {
-		p.at(left+64, top+53.5, "", 7.5, "Codice CBILL")
-		p.at(left+64, top+58.5, "B", 11, n.CBILL)
+		p.at(left+64, top+57, "", 8, "Codice CBILL")
+		p.at(left+64, top+62.3, "B", 11, n.CBILL)
 	}
 }
 
