@@ -45,8 +45,23 @@ func ParseCron(s string) (Cron, error) {
 		c.weekday |= 1
 	}
 	c.anyDay, c.anyWeekday = f[2] == "*", f[4] == "*"
+	if c.anyWeekday && !c.dated() {
+		return Cron{}, fmt.Errorf("reading cron pattern %q: it never fires, for no month of field 4 has a day of field 3", s)
+	}
 	c.elapsed = strings.ContainsAny(f[1], "*/")
 	return c, nil
+}
+
+// dated says whether some year has a day of the pattern in a month of it.
+func (c Cron) dated() bool {
+	for m := time.January; m <= time.December; m++ {
+		const leap = 2028
+		last := time.Date(leap, m+1, 0, 0, 0, 0, 0, time.UTC).Day()
+		if c.month&(1<<int(m)) != 0 && c.day&(1<<(last+1)-1) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func cronField(s string, lo, hi int) (bits uint64, err error) {
@@ -95,10 +110,10 @@ func (c Cron) dayMatches(t time.Time) bool {
 }
 
 // Next is the first instant after t at which the pattern fires in the zone; the
-// zero time if there is none within five years.
+// zero time if there is none within nine years: a leap day may be eight away.
 func (c Cron) Next(t time.Time, zone *time.Location) time.Time {
 	l := t.In(zone)
-	for d := range 5 * 366 {
+	for d := range 9 * 366 {
 		day := time.Date(l.Year(), l.Month(), l.Day()+d, 12, 0, 0, 0, time.UTC)
 		if !c.dayMatches(day) {
 			continue

@@ -33,7 +33,8 @@ func TestCronInRome(t *testing.T) {
 		{"any hour fires in both", "30 * * * *", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"},
 		{"a step fires in both", "0 */2 * * *", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"},
 		{"leap day", "0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-28T23:00:00Z"},
-		{"never", "0 0 31 2 *", "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z"},
+		{"leap day over a year that is none", "0 0 29 2 *", "2096-03-01T00:00:00Z", "2104-02-28T23:00:00Z"},
+		{"no such day, but weekdays", "0 0 31 2 1", "2026-02-01T00:00:00Z", "2026-02-01T23:00:00Z"},
 	} {
 		s, err := ParseCron(c.cron)
 		if err != nil {
@@ -44,7 +45,7 @@ func TestCronInRome(t *testing.T) {
 			t.Errorf("%s: %q after %s is %s, want %s", c.name, c.cron, c.after, got, c.want)
 		}
 	}
-	for _, bad := range []string{"", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "a * * * *", "* * * 13 *", "* * * * 8"} {
+	for _, bad := range []string{"", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "a * * * *", "* * * 13 *", "* * * * 8", "0 7 31 2 *", "0 7 30-31 2 *", "0 7 31 4,6,9,11 *"} {
 		if _, err := ParseCron(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}

@@ -191,15 +191,26 @@ func (n *Node) Value(w Want) (v any, problem string) {
 	case "true", "false":
 		return t == "true", ""
 	case "True", "TRUE", "False", "FALSE":
+		if w == WantBool {
+			return nil, "write " + strings.ToLower(t) + " in small letters"
+		}
 		return nil, "write true or false in small letters, or quote it: \"" + t + "\""
 	}
 	switch {
 	case plainInt.MatchString(t):
 		i, err := strconv.Atoi(t)
-		if err != nil {
+		if err != nil && w != WantAny {
+			return nil, "the number " + t + " does not fit 64 bits: write a smaller one"
+		} else if err != nil {
 			return nil, "the number " + t + " does not fit 64 bits; if it is a text, quote it: \"" + t + "\""
 		}
 		return i, ""
+	case w != WantAny && (guessedNumber.MatchString(t) || guessedTime.MatchString(t)):
+		// Quoting would make a text of it, which is not wanted here either.
+		if meant := meantNumber(t); meant != "" && w != WantBool {
+			return nil, "YAML would read " + t + " as another number: write " + meant
+		}
+		return t, ""
 	case guessedNumber.MatchString(t):
 		return nil, "YAML would read " + t + " as another number; quote it: \"" + t + "\""
 	case guessedTime.MatchString(t):
@@ -209,12 +220,42 @@ func (n *Node) Value(w Want) (v any, problem string) {
 		if err != nil || math.IsInf(f, 0) {
 			return nil, "the number " + t + " is out of range"
 		}
-		if w != WantNumber && strconv.FormatFloat(f, 'f', -1, 64) != t {
+		if w == WantInt && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+			return nil, "a whole number is wanted here: write " + strconv.FormatFloat(f, 'f', -1, 64)
+		}
+		if w == WantAny && strconv.FormatFloat(f, 'f', -1, 64) != t {
 			return nil, "YAML would read " + t + " as " + strconv.FormatFloat(f, 'f', -1, 64) + "; quote it: \"" + t + "\""
 		}
 		return f, ""
 	}
 	return t, ""
+}
+
+// meantNumber is what the author of a number that YAML reads otherwise meant:
+// 010 is ten to a person. "" if that is not plain.
+func meantNumber(t string) string {
+	t = strings.TrimPrefix(strings.ReplaceAll(t, "_", ""), "+")
+	sign := ""
+	if rest, negative := strings.CutPrefix(t, "-"); negative {
+		sign, t = "-", rest
+	}
+	if len(t) > 1 && strings.ContainsAny(t[1:2], "xXoObB") {
+		n, err := strconv.ParseInt(t, 0, 64)
+		if err != nil {
+			return ""
+		}
+		return sign + strconv.FormatInt(n, 10)
+	}
+	for len(t) > 1 && t[0] == '0' && t[1] >= '0' && t[1] <= '9' {
+		t = t[1:]
+	}
+	if strings.HasPrefix(t, ".") {
+		t = "0" + t
+	}
+	if t = sign + strings.TrimSuffix(t, "."); plainFloat.MatchString(t) {
+		return t
+	}
+	return ""
 }
 
 // Any reads the node as plain Go values (nil, bool, int, float64, string, []any,

@@ -153,6 +153,7 @@ func (p *parser) convert(y *yaml.Node, key string, depth int) *Node {
 	if y.Anchor != "" && !p.limits.expand {
 		p.add(y.Line, y.Column, "anchors are not allowed: write the value out instead of &%s", y.Anchor)
 	}
+	expression := isExpression(key, "")
 	switch y.Kind {
 	case yaml.AliasNode:
 		if p.limits.expand && y.Alias != nil {
@@ -162,11 +163,11 @@ func (p *parser) convert(y *yaml.Node, key string, depth int) *Node {
 		return n
 	case yaml.MappingNode:
 		n.Kind, n.Flow = Map, y.Style&yaml.FlowStyle != 0
-		p.tag(y)
+		p.tag(y, expression)
 		p.mapping(y, n, depth)
 	case yaml.SequenceNode:
 		n.Kind, n.Flow = List, y.Style&yaml.FlowStyle != 0
-		p.tag(y)
+		p.tag(y, expression)
 		for _, c := range y.Content {
 			item := p.convert(c, key, depth+1)
 			n.Items = append(n.Items, item)
@@ -175,7 +176,7 @@ func (p *parser) convert(y *yaml.Node, key string, depth int) *Node {
 			}
 		}
 	default:
-		p.tag(y)
+		p.tag(y, expression)
 		p.scalar(y, n, key)
 	}
 	return n
@@ -183,7 +184,7 @@ func (p *parser) convert(y *yaml.Node, key string, depth int) *Node {
 
 // tag refuses what the author wrote with `!`: `if: !req.exempt` is a tag to YAML
 // and silently becomes an empty text.
-func (p *parser) tag(y *yaml.Node) {
+func (p *parser) tag(y *yaml.Node, expression bool) {
 	if y.Style&yaml.TaggedStyle == 0 {
 		return
 	}
@@ -193,6 +194,10 @@ func (p *parser) tag(y *yaml.Node) {
 	}
 	if strings.HasPrefix(word, "!") {
 		p.add(y.Line, y.Column, "YAML tags are not allowed: remove %q", y.Tag)
+		return
+	}
+	if !expression {
+		p.add(y.Line, y.Column, "`!` begins a YAML tag and what follows is lost: quote the whole")
 		return
 	}
 	p.add(y.Line, y.Column, "`!` begins a YAML tag and what follows is lost: write `not %s`", word)
@@ -237,6 +242,10 @@ func (p *parser) mapping(y *yaml.Node, n *Node, depth int) {
 		}
 		if p.cut(vn) {
 			break // the keys that follow are the rest of the expression
+		}
+		if name, text, glued := strings.Cut(kn.Text, ":"); vn.Empty && kn.Style == Plain && glued && text != "" {
+			p.add(k.Line, k.Column, "a space is missing behind the colon: write `%s: %s`", name, text)
+			continue
 		}
 		if vn.Empty && !strings.HasSuffix(strings.TrimSpace(p.upTo(v.Line, v.Column)), ":") {
 			p.add(k.Line, k.Column, "`%s` inside { } has no value: write `%s: VALUE`, or quote the whole if it is an expression or a text", kn.Text, kn.Text)

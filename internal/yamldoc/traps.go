@@ -72,6 +72,9 @@ func findTabs(file string, lines []string) []Problem {
 		if strings.HasPrefix(trimmed, "\t") && strings.TrimSpace(trimmed) != "" {
 			ps = append(ps, Problem{Pos: Pos{file, i + 1, len(l) - len(trimmed) + 1}, Rule: "yaml", Message: "a tab stands in the indentation: use spaces"})
 		}
+		if strings.HasPrefix(trimmed, "\u00a0") {
+			ps = append(ps, Problem{Pos: Pos{file, i + 1, len(l) - len(trimmed) + 1}, Rule: "yaml", Message: "a no-break space (U+00A0) stands in the indentation: use plain spaces"})
+		}
 	}
 	return ps
 }
@@ -135,11 +138,15 @@ func nearby(lines []string, line, col int, msg string) (int, int, string) {
 			}
 		}
 	}
+	flow := strings.Contains(msg, "must be specified") || strings.Contains(msg, "flow map content") || strings.Contains(msg, "flow sequence")
 	for l := line; l >= 1 && l > line-6; l-- {
 		raw := cutComment(lines[l-1])
-		if m := keyed.FindStringSubmatch(raw); m != nil && m[3] != "" && strings.ContainsRune("{[", rune(m[3][0])) && unbalanced(m[3]) && strings.Contains(msg, "must be specified") {
-			return l, len([]rune(m[1]+m[2])) + 1, fmt.Sprintf("the `%c` that opens here is never closed", m[3][0])
+		if m := keyed.FindStringSubmatch(raw); m != nil && m[3] != "" && strings.ContainsRune("{[", rune(m[3][0])) && unbalanced(m[3]) && flow {
+			return l, len([]rune(m[1]+m[2])) + 1, fmt.Sprintf("the `%c` that opens here is never closed: close it, or quote the whole if it is a text", m[3][0])
 		}
+	}
+	if l, c, fix := slip(lines, line, msg); fix != "" {
+		return l, c, fix
 	}
 	if strings.Contains(msg, "value is not allowed in this context") {
 		// The reader names the deeper line or the one before it.
@@ -239,6 +246,9 @@ func trapOn(raw string) (col int, fix string) {
 	if m := quotedThen.FindStringSubmatch(value); m != nil {
 		return column(0), fmt.Sprintf("a value that begins with a quote ends with it, and `%s` is left over: put the whole in single quotes, '%s'", clip(m[2]), clip(value))
 	}
+	if strings.HasPrefix(value, "!") && !isExpression(key, "") {
+		return column(0), "`!` begins a YAML tag: quote the whole"
+	}
 	if strings.HasPrefix(value, "!") {
 		return column(0), fmt.Sprintf("`!` begins a YAML tag: write `not %s`", clip(strings.TrimPrefix(value, "!")))
 	}
@@ -248,6 +258,9 @@ func trapOn(raw string) (col int, fix string) {
 			return column(0), "`: ` ends a YAML value, so `c ? a : b` can't be read: write `if c {a} else {b}`, or quote the whole expression"
 		}
 		return column(0), "`: ` inside an expression can't be read by YAML: quote the whole expression with single quotes, or put it in a block after `|`"
+	}
+	if strings.HasPrefix(v, "*") && strings.ContainsAny(v, " /") {
+		return column(0), fmt.Sprintf("a value can't begin with `*`: quote it, '%s'", clip(v))
 	}
 	if strings.HasPrefix(v, "`") || strings.HasPrefix(v, "@") || strings.HasPrefix(v, "%") {
 		return column(0), fmt.Sprintf("a value can't begin with `%c`: quote it", v[0])

@@ -3,6 +3,7 @@ package language
 import (
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dime-bus/dime/connectors"
@@ -289,7 +290,11 @@ func (c *compiler) status(n *yamldoc.Node) int {
 	v, _ := n.Value(yamldoc.WantInt)
 	i, ok := v.(int)
 	if !ok || i < 200 || i > 599 {
-		c.add(n, "type", "`reply` is an HTTP status from 200 to 599, not %q", n.Text)
+		fix := ""
+		if w, err := strconv.Atoi(strings.ReplaceAll(strings.TrimSpace(n.Text), "_", "")); err == nil && w >= 200 && w <= 599 {
+			fix = ": write " + strconv.Itoa(w) + ", without quotes"
+		}
+		c.add(n, "type", "`reply` is an HTTP status from 200 to 599, not %q%s", n.Text, fix)
 		return 0
 	}
 	return i

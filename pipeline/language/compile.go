@@ -3,6 +3,7 @@ package language
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -104,7 +105,11 @@ func (c *compiler) number(n *yamldoc.Node, field string, lo, hi int) int {
 	case msg != "":
 		c.add(f, "yaml", "%s", msg)
 	case !ok || i < lo || i > hi:
-		c.add(f, "type", "`%s` must be a whole number from %d to %d", field, lo, hi)
+		fix := ""
+		if _, err := strconv.Atoi(f.Text); err == nil && f.Style == yamldoc.Quoted {
+			fix = ", without quotes"
+		}
+		c.add(f, "type", "`%s` must be a whole number from %d to %d%s", field, lo, hi, fix)
 	default:
 		return i
 	}

@@ -13,6 +13,7 @@ var (
 	triggerWords  = []string{"http", "headers", "event", "cron", "every", "route"}
 	laterTriggers = []string{"file", "queue", "webhook"}
 	httpMethods   = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+	maxEvery      = 366 * 24 * time.Hour
 	// Paths that the bus itself answers.
 	reservedPaths = []string{"/v1/runs", "/v1/partners", "/v1/kb"}
 )
@@ -52,6 +53,8 @@ func (c *compiler) triggers(n *yamldoc.Node) {
 				d, err := ParseElapsed(v.Text)
 				if err == nil && d < time.Second {
 					c.add(v, "type", "`every`: at least 1s")
+				} else if err == nil && d > maxEvery {
+					c.add(v, "type", "`every`: at most a year (8784h); write a date as `cron`")
 				} else if err != nil {
 					c.add(v, "type", "`every`: %s", err)
 				}

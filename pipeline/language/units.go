@@ -3,6 +3,7 @@ package language
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dime-bus/dime/internal/clock"
@@ -45,7 +46,13 @@ func ParseSpan(s string) (Span, error) {
 		case "ms":
 			sp.Elapsed, rank = sp.Elapsed+time.Duration(n)*time.Millisecond, 1
 		default:
-			return sp, fmt.Errorf("%q is not a period: units are ms, s, m, h, d (calendar days) and w", s)
+			if short := unitMeant(rest[i:j]); short != "" {
+				return sp, fmt.Errorf("%q is not a period: write %s%d%s%s", s, s[:len(s)-len(rest)], n, short, rest[j:])
+			}
+			if j == len(rest) && i == j {
+				return sp, fmt.Errorf("%q has no unit: write for instance %ss; units are ms, s, m, h, d (calendar days) and w", s, s)
+			}
+			return sp, fmt.Errorf("%q is not a period: units are ms, s, m, h, d (calendar days) and w, as in 1m30s", s)
 		}
 		if rank >= last {
 			return sp, fmt.Errorf("%q is not a period: write each unit once, the largest first", s)
@@ -53,6 +60,28 @@ func ParseSpan(s string) (Span, error) {
 		rest, last = rest[j:], rank
 	}
 	return sp, nil
+}
+
+// unitMeant is the unit of a word or of one behind a space.
+func unitMeant(s string) string {
+	if s = strings.TrimSpace(s); len(s) > 1 { // M may be a month
+		s = strings.ToLower(s)
+	}
+	switch s {
+	case "ms", "msec", "millisecond", "milliseconds":
+		return "ms"
+	case "s", "sec", "secs", "second", "seconds":
+		return "s"
+	case "m", "min", "mins", "minute", "minutes":
+		return "m"
+	case "h", "hr", "hrs", "hour", "hours":
+		return "h"
+	case "d", "day", "days":
+		return "d"
+	case "w", "week", "weeks":
+		return "w"
+	}
+	return ""
 }
 
 // ParseElapsed is ParseSpan for places where days have no meaning, such as the

@@ -20,7 +20,7 @@ func TestParseSpan(t *testing.T) {
 		{"500ms", Span{Elapsed: 500 * time.Millisecond}, ""},
 		{"", Span{}, "missing"},
 		{"30", Span{}, "units are"},
-		{"30 days", Span{}, "units are"},
+		{"30 days", Span{}, "write 30d"},
 		{"3M", Span{}, "units are"},
 		{"1m1h", Span{}, "largest first"},
 		{"1h1h", Span{}, "each unit once"},

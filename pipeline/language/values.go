@@ -49,6 +49,9 @@ func (c *compiler) exprProblems(n *yamldoc.Node, src string, offset int, ps []ex
 		if at := max(0, min(p.Offset, len(src))); strings.HasPrefix(src[at:], "secret.") || src[at:] == "secret" {
 			msg = "`secret` does not exist in expressions: connectors hold secrets, name it in config/connectors"
 		}
+		if p.Rule == "syntax" && strings.ContainsAny(msg, "“”„‘’«»") {
+			msg += "; write straight quotes, \"...\""
+		}
 		if p.Rule == "syntax" && n.Comment {
 			msg += "; ` #` begins a comment here, quote the whole expression if the # belongs to it"
 		}
