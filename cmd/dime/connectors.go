@@ -51,12 +51,12 @@ func newConnectors() *cobra.Command {
 	var a admin
 	cmd := &cobra.Command{
 		Use:   "connectors",
-		Short: "List and describe the connectors of a live server",
+		Short: "List, describe and pause the connectors of a live server",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	adminFlag(&a, cmd)
-	cmd.AddCommand(newConnectorsLs(&a), newConnectorsShow(&a))
+	cmd.AddCommand(newConnectorsLs(&a), newConnectorsShow(&a), newConnectorsPause(&a), newConnectorsResume(&a), newConnectorsPauses(&a))
 	return cmd
 }
 

@@ -139,7 +139,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	}
 
 	s.client = httpclient.New(httpclient.Config{})
-	s.guards = newGuards()
+	s.guards = newGuards(s.breaker)
 	probe, err := newProbe(os.Getenv)
 	if err != nil {
 		return s, err
@@ -187,6 +187,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		Runs: adminEngine{s.engine}, City: func() gateway.City { return *s.inForce.Load() },
 		Ready: s.isReady, Metrics: s.metrics.Handler(), Log: log, Open: cfg.AdminOpen, Status: s.status, Withdraw: s.withdraw,
 		Unmatched: s.unmatched, Settle: s.settleEvent, Settled: s.settled,
+		Tasks: s.tasks(),
 	})
 	if err != nil {
 		return s, err
@@ -195,11 +196,12 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		return s, err
 	}
 	if s.public != nil {
-		limits := gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections}
+		limits := gateway.Limits{PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections,
+			HeaderWithin: cfg.Limits.HeaderWithin, BodyWithin: cfg.Limits.BodyWithin}
 		s.publicServer = gateway.NewServer(s.public, s.gateway, limits, log)
 		s.soapServer = gateway.NewServer(soap, s.outside, limits, log)
 	}
-	s.adminServer = gateway.NewServer(s.admin, admin, gateway.Limits{}, log)
+	s.adminServer = gateway.NewServer(s.admin, admin, gateway.Limits{HeaderWithin: cfg.Limits.HeaderWithin, BodyWithin: cfg.Limits.BodyWithin}, log)
 	return s, s.load(nil)
 }
 
@@ -315,6 +317,9 @@ func (s *server) load(prev *language.City) error {
 		return err
 	}
 	s.guards.add(l.connectors)
+	if err := s.loadPauses(context.Background()); err != nil {
+		return err
+	}
 	if err := s.engine.Swap(l.city); err != nil {
 		return err
 	}
@@ -360,7 +365,13 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	if s.public != nil {
 		s.outside.start(ctx) // beside the face where the outside answers
 	}
+	go s.watchPauses(ctx)
 	if s.has(config.Timers) {
+		desk, err := s.desk()
+		if err != nil {
+			return nil, err
+		}
+		go desk.Work(ctx)
 		go s.retain(ctx)
 	}
 	if s.members != nil {
@@ -448,46 +459,4 @@ func orNone(n int) int {
 		return -1
 	}
 	return n
-}
-
-// guards keeps one limiter and breaker a backend over all reloads, so that a
-// reload neither forgets an open breaker nor lets a full backend be filled again.
-type guards struct {
-	mu        sync.RWMutex
-	by        map[string]*connectors.Guard
-	processes int // that share what the backends allow
-}
-
-func newGuards() *guards { return &guards{by: map[string]*connectors.Guard{}} }
-
-// add makes guards for the connectors that have none.
-func (g *guards) add(cs map[string]connectors.Connector) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for name, guard := range connectors.Guards(cs) {
-		if _, ok := g.by[name]; !ok {
-			guard.Share(g.processes)
-			g.by[name] = guard
-		}
-	}
-}
-
-// share divides what the backends allow.
-func (g *guards) share(processes int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.processes = processes
-	for _, guard := range g.by {
-		guard.Share(processes)
-	}
-}
-
-// of finds a connector's guard.
-func (g *guards) of(connector string) run.Guard {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	if guard, ok := g.by[connector]; ok {
-		return guard
-	}
-	return nil
 }

@@ -1,0 +1,14 @@
+package main
+
+import "github.com/dime-bus/dime/internal/gateway"
+
+// tasks are what people ask of the admin face besides runs, events and documents.
+func (s *server) tasks() map[string]gateway.AdminTask {
+	return map[string]gateway.AdminTask{
+		"POST /subjects/erase":           s.eraseTask,
+		"GET /subjects/erasures":         s.erasuresTask,
+		"POST /connectors/{name}/pause":  s.pauseTask,
+		"POST /connectors/{name}/resume": s.resumeTask,
+		"GET /pauses":                    s.pausesTask,
+	}
+}
