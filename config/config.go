@@ -90,6 +90,9 @@ type Limits struct {
 	Upload      int64
 	PerAddress  int
 	Connections int
+	// Within bounds how long a sender may take, whatever it sends meanwhile.
+	HeaderWithin time.Duration
+	BodyWithin   time.Duration // the whole request
 }
 
 // Client is a program that may use the bus; what it does not name is denied.
@@ -128,7 +131,7 @@ func Default() Config {
 			FoundBySlack: 5 * time.Second, UndoPatience: 72 * time.Hour, Lease: 10 * time.Second, Renew: 3 * time.Second,
 			Within: 10 * time.Second, Patience: 24 * time.Hour, Drain: 20 * time.Second, Slots: 256, Background: 64,
 		},
-		Limits:    Limits{Body: 1 << 20, Upload: 20 << 20, PerAddress: 1024, Connections: 16384},
+		Limits:    Limits{Body: 1 << 20, Upload: 20 << 20, PerAddress: 1024, Connections: 16384, HeaderWithin: 5 * time.Second, BodyWithin: 30 * time.Second},
 		Documents: Documents{Office: "Servizi demografici"},
 	}
 }

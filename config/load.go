@@ -97,6 +97,9 @@ type limitsDoc struct {
 	Upload      *string `yaml:"upload"`
 	PerAddress  *int    `yaml:"connections_per_address"`
 	Connections *int    `yaml:"connections"`
+
+	HeaderWithin *time.Duration `yaml:"header_within"`
+	BodyWithin   *time.Duration `yaml:"body_within"`
 }
 
 type tlsDoc struct {
@@ -275,6 +278,8 @@ func (l *loader) file(root *yamldoc.Node) {
 		l.size("upload", m.Upload, &l.cfg.Limits.Upload)
 		take(&l.cfg.Limits.PerAddress, m.PerAddress)
 		take(&l.cfg.Limits.Connections, m.Connections)
+		take(&l.cfg.Limits.HeaderWithin, m.HeaderWithin)
+		take(&l.cfg.Limits.BodyWithin, m.BodyWithin)
 	}
 	if d.Tokens != nil {
 		l.cfg.Tokens = Tokens(*d.Tokens)
@@ -424,6 +429,11 @@ func (l *loader) check() {
 	for key, n := range map[string]int{"connections": c.Limits.Connections, "connections_per_address": c.Limits.PerAddress} {
 		if n < 1 {
 			l.add(l.at("limits", key), "`%s` must be at least 1", key)
+		}
+	}
+	for key, d := range map[string]time.Duration{"header_within": c.Limits.HeaderWithin, "body_within": c.Limits.BodyWithin} {
+		if d <= 0 {
+			l.add(l.at("limits", key), "`%s` must be more than 0: without a bound a slow sender keeps a connection for ever", key)
 		}
 	}
 }
