@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -78,7 +77,11 @@ func newCity() *cobra.Command {
 protocol, for serve --city URL. It keeps a log of every raw arrival (GET
 /arrivals) and a ledger of every effect (GET /effects).`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			word, err := newReadyFile(ready)
+			if err != nil {
+				return err
+			}
 			c, err := openContent(dir)
 			if err != nil {
 				return usageError{err}
@@ -99,15 +102,10 @@ protocol, for serve --city URL. It keeps a log of every raw arrival (GET
 			failed := make(chan error, 1)
 			s.serve(failed)
 			fmt.Fprintf(cmd.ErrOrStderr(), "city    %s\n", s.url())
-			if ready != "" {
-				b, err := json.Marshal(urls{City: s.url()})
-				if err != nil {
-					return err
-				}
-				if err := writeWhole(ready, append(b, '\n'), 0o644); err != nil {
-					return err
-				}
+			if err := word.write(urls{City: s.url()}); err != nil {
+				return err
 			}
+			defer func() { err = errors.Join(err, word.withdraw()) }()
 			select {
 			case <-cmd.Context().Done():
 				return nil

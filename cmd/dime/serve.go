@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +30,14 @@ Every flag but --content is also DIME_<FLAG> in the environment and a line of
 config/dime.yaml; the command line wins, then the environment.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			const readyFlag = "ready-file"
+			asked := os.Getenv("DIME_READY_FILE")
+			if cmd.Flags().Changed(readyFlag) {
+				asked = cmd.Flags().Lookup(readyFlag).Value.String()
+			}
+			if _, err := newReadyFile(asked); err != nil { // nothing that follows may leave a stale one
+				return err
+			}
 			c, err := openContent(dir)
 			if err != nil {
 				return usageError{err}
@@ -74,6 +81,11 @@ const gcPercent = 150
 
 // serve runs until ctx ends, then drains.
 func serve(ctx context.Context, errOut io.Writer, c *content, cfg config.Config, o serveOptions) (err error) {
+	ready, err := newReadyFile(cfg.ReadyFile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ready.withdraw()) }()
 	s, err := newServer(ctx, c, cfg, o, newLog(errOut, cfg.Log))
 	if s != nil {
 		defer func() { err = errors.Join(err, s.close()) }()
@@ -95,14 +107,16 @@ func serve(ctx context.Context, errOut io.Writer, c *content, cfg config.Config,
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	if err := s.announce(errOut); err != nil {
+	s.announce(errOut)
+	if err := ready.write(s.urls()); err != nil {
 		return err
 	}
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping: no new runs, those under way finish or hand back")
+		err := ready.withdraw()
 		s.drain()
-		return nil
+		return err
 	case err := <-failed:
 		return err
 	}
@@ -116,9 +130,8 @@ type urls struct {
 	City   string `json:"city"`
 }
 
-// announce says where everything is, to people and, whole or not at all, in the
-// ready file.
-func (s *server) announce(w io.Writer) error {
+// announce says to people where everything is.
+func (s *server) announce(w io.Writer) {
 	u := s.urls()
 	fmt.Fprintf(w, "public  %s\nadmin   %s\n", u.Public, u.Admin)
 	fmt.Fprintf(w, "soap    %s\n", u.Soap)
@@ -134,14 +147,6 @@ Try:
 
 `, u.Public, u.Admin, s.cfg.Data)
 	}
-	if s.cfg.ReadyFile == "" {
-		return nil
-	}
-	b, err := json.Marshal(u)
-	if err != nil {
-		return err
-	}
-	return writeWhole(s.cfg.ReadyFile, append(b, '\n'), 0o644)
 }
 
 // writeWhole replaces a file so that a reader sees the old or the new one, never half.
