@@ -74,7 +74,9 @@ func newLint() *cobra.Command {
 		Short: "Check routes, schemas, configuration and route tests: every mistake of every file at once",
 		Long: `Check routes, schemas, configuration and route tests. All mistakes of all files
 are reported at once as FILE:LINE:COLUMN: MESSAGE [RULE]. What lint accepts,
-serve starts: both use one loader.
+serve starts: both use one loader. A warning, as of an example in an OpenAPI
+document that does not fit its own schema, refuses nothing; its message begins
+with "warning: ", with -o json too.
 
 Exit code 1 if anything but warnings was found.`,
 		RunE: func(cmd *cobra.Command, args []string) error {

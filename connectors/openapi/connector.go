@@ -95,7 +95,7 @@ func New(src connectors.Spec) (*Connector, []yamldoc.Problem) {
 		ps = append(ps, doc.root.Key("paths").Problem("openapi", "the document describes no operation that can be called: "+strings.Join(doc.warnings, "; ")))
 	}
 	state, sps := c.readState()
-	c.state, ps = state, append(ps, sps...)
+	c.state, ps = state, append(append(ps, sps...), doc.faults...)
 	c.desc.Warnings = doc.warnings
 	for _, p := range ps {
 		if !p.Warning {

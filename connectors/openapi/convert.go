@@ -26,7 +26,9 @@ type converter struct {
 	defs  map[string]any
 	names map[string]string // pointer -> name under $defs
 	nodes int
-	err   error // first reason why the schema can't be had
+	// values that the document states, to be judged when $defs is whole
+	stated []sample
+	err    error // first reason why the schema can't be had
 }
 
 const (
@@ -54,6 +56,7 @@ func (c *converter) whole(s any) any {
 			m = map[string]any{}
 		}
 	}
+	c.judge()
 	if len(c.defs) > 0 {
 		m["$defs"] = c.defs
 	}
@@ -109,7 +112,7 @@ func (c *converter) schema(n *yamldoc.Node, depth int) any {
 		return n.Text == "true"
 	}
 	if n.Kind != yamldoc.Map {
-		c.d.warn(n, "a schema must be a map; what stands here is ignored")
+		c.d.fault(n, "a schema must be a map; what stands here is ignored")
 		return map[string]any{}
 	}
 	out := map[string]any{}
@@ -130,6 +133,7 @@ func (c *converter) schema(n *yamldoc.Node, depth int) any {
 		c.keyword(n, p, out, want, depth)
 	}
 	c.required(n, out)
+	c.samples(n, out)
 	if truth(n, "nullable") && (c.d.v30 || out["type"] != nil) {
 		return nullable(out)
 	}
@@ -157,7 +161,7 @@ func (c *converter) types(n *yamldoc.Node, out map[string]any) yamldoc.Want {
 		} else if w == "file" {
 			ok = append(ok, "string")
 		} else {
-			c.d.warn(t, "%q is not a JSON type; any value is taken", w)
+			c.d.fault(t, "%q is not a JSON type; any value is taken", w)
 			return yamldoc.WantAny
 		}
 	}
@@ -190,7 +194,7 @@ func (c *converter) keyword(n *yamldoc.Node, p yamldoc.Pair, out map[string]any,
 	case "properties", "patternProperties", "dependentSchemas":
 		if v.Kind != yamldoc.Map {
 			if !v.IsNull() {
-				c.d.warn(v, "%s must be a map; it is ignored", k)
+				c.d.fault(v, "%s must be a map; it is ignored", k)
 			}
 			return
 		}
@@ -204,14 +208,14 @@ func (c *converter) keyword(n *yamldoc.Node, p yamldoc.Pair, out map[string]any,
 		out[k] = m
 	case "items", "not", "contains", "propertyNames", "if", "then", "else", "additionalProperties", "unevaluatedProperties", "unevaluatedItems":
 		if k == "items" && v.Kind == yamldoc.List {
-			c.d.warn(v, "a list under items is prefixItems in JSON Schema 2020-12 and is read so")
+			c.d.fault(v, "a list under items is prefixItems in JSON Schema 2020-12 and is read so")
 			out["prefixItems"] = c.list(v, depth)
 			return
 		}
 		out[k] = c.schema(v, depth+1)
 	case "allOf", "anyOf", "oneOf", "prefixItems":
 		if v.Kind != yamldoc.List || len(v.Items) == 0 {
-			c.d.warn(v, "%s must be a list of schemas; it is ignored", k)
+			c.d.fault(v, "%s must be a list of schemas; it is ignored", k)
 			return
 		}
 		out[k] = c.list(v, depth)
@@ -250,7 +254,7 @@ func (c *converter) keyword(n *yamldoc.Node, p yamldoc.Pair, out map[string]any,
 		if x, ok := c.number(v).(int); ok && x >= 0 {
 			out[k] = x
 		} else {
-			c.d.warn(v, "%s must be a whole number; it is ignored", k)
+			c.d.fault(v, "%s must be a whole number; it is ignored", k)
 		}
 	case "uniqueItems", "x-personal", "readOnly", "writeOnly", "deprecated":
 		if v.Text == "true" {
@@ -283,14 +287,14 @@ func (c *converter) number(v *yamldoc.Node) any {
 			}
 		}
 	}
-	c.d.warn(v, "a number is expected here; the bound is ignored")
+	c.d.fault(v, "a number is expected here; the bound is ignored")
 	return nil
 }
 
 // pattern says whether the node's text is a regular expression that RE2 knows.
 func (c *converter) pattern(v *yamldoc.Node) bool {
 	if _, err := regexp.Compile(v.Text); err != nil {
-		c.d.warn(v, "the pattern is not RE2 and is not checked: %v", err)
+		c.d.fault(v, "the pattern is not RE2 and is not checked: %v", err)
 		return false
 	}
 	return true
@@ -313,7 +317,7 @@ func (c *converter) format(v *yamldoc.Node, out map[string]any) {
 
 func (c *converter) enum(v *yamldoc.Node, out map[string]any, want yamldoc.Want) {
 	if v.Kind != yamldoc.List || len(v.Items) == 0 {
-		c.d.warn(v, "enum must be a list of values; it is ignored")
+		c.d.fault(v, "enum must be a list of values; it is ignored")
 		return
 	}
 	vals := make([]any, 0, len(v.Items))
@@ -334,7 +338,7 @@ func (c *converter) required(n *yamldoc.Node, out map[string]any) {
 	}
 	if r.Kind != yamldoc.List {
 		if !r.IsNull() && r.Text != "false" {
-			c.d.warn(r, "required is a list of names beside properties; what stands here is ignored")
+			c.d.fault(r, "required is a list of names beside properties; what stands here is ignored")
 		}
 		return
 	}

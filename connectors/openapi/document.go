@@ -21,9 +21,13 @@ type document struct {
 	root     *yamldoc.Node
 	v30      bool // OpenAPI 3.0: nullable, boolean exclusiveMinimum, siblings of $ref ignored
 	warnings []string
-	seen     map[string]bool // warnings, once each
+	faults   []yamldoc.Problem      // those of the warnings that the document's author can mend
+	seen     map[string]bool        // warnings, once each
+	samples  map[*yamldoc.Node]bool // schemas whose stated values were looked at
+	judged   int                    // bytes of schemas that they were held against
 }
 
+// warn says what had to be overlooked, or how something is called.
 func (d *document) warn(n *yamldoc.Node, format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	if d.seen[msg] {
@@ -37,6 +41,18 @@ func (d *document) warn(n *yamldoc.Node, format string, args ...any) {
 	d.warnings = append(d.warnings, where+": "+msg)
 }
 
+// fault is a warning that lint prints too: what the document says is wrong, and
+// Dime does not go by it.
+func (d *document) fault(n *yamldoc.Node, format string, args ...any) {
+	p := yamldoc.Problem{Pos: n.Pos, Rule: "openapi", Message: fmt.Sprintf(format, args...), Warning: true}
+	line := fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Message)
+	if d.seen[line] { // two directions and many operations read one schema
+		return
+	}
+	d.seen[line] = true
+	d.warnings, d.faults = append(d.warnings, line), append(d.faults, p)
+}
+
 // readDocument parses b as YAML or JSON. Problems refuse the document.
 func readDocument(file string, b []byte) (*document, []yamldoc.Problem) {
 	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) > 0 && t[0] == '{' {
@@ -48,7 +64,7 @@ func readDocument(file string, b []byte) (*document, []yamldoc.Problem) {
 	if root == nil {
 		return nil, ps
 	}
-	d := &document{file: file, root: root, seen: map[string]bool{}}
+	d := &document{file: file, root: root, seen: map[string]bool{}, samples: map[*yamldoc.Node]bool{}}
 	for _, p := range ps {
 		d.warn(&yamldoc.Node{Pos: p.Pos}, "%s", p.Message)
 	}
