@@ -1,7 +1,6 @@
 package amqp_test
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -23,6 +22,23 @@ import (
 func TestRabbitMQ(t *testing.T) {
 	r := cluster.Rabbit(t, 1)
 	t.Run("contract", func(t *testing.T) { contract(t, r) })
+	for _, e := range []struct {
+		name string
+		f    func(t *testing.T, c *city)
+	}{
+		{"a plain watermill-amqp program publishes to us", fromWatermill},
+		{"a plain watermill-amqp program receives from us", toWatermill},
+		{"what no queue takes is an error", returned},
+		{"each message hears its own fate", fates},
+		{"a full queue is an error", full},
+		{"a queue of others is consumed as it is", foreign},
+		{"a queue that was deleted is declared again", deleted},
+		{"patterns take what they say", topics},
+		{"a publication keeps to its deadline", late},
+		{"a closed bus lets go while the broker is away", away},
+	} {
+		t.Run(e.name, func(t *testing.T) { e.f(t, newCity(t, r)) })
+	}
 }
 
 // network lets a test cut a bus's connections.
@@ -147,5 +163,3 @@ func contract(t *testing.T, r *cluster.RabbitMQ) {
 		return h
 	})
 }
-
-var _ = context.Background

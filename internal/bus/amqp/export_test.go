@@ -66,3 +66,12 @@ func (d *dispatcher) answering() bool {
 	}
 	return false
 }
+
+// Declare declares a group that nobody consumes.
+func (b *Bus) Declare(group string, topics ...string) error {
+	conn, err := b.in.await(context.Background())
+	if err != nil {
+		return err
+	}
+	return b.declare(conn, spec{name: b.o.Name + ".group." + group, topics: topics, limit: b.o.DeliveryLimit, partitions: b.o.Partitions})
+}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/dime-bus/dime/internal/clock"
 )
 
 // source is one queue that a group consumes.
@@ -15,7 +17,8 @@ type source struct {
 	keyed    bool // with one active consumer in all processes
 	prefetch int
 
-	feed *feed // d.mu: the one that consumes
+	fails int   // attempts in a row
+	feed  *feed // d.mu: the one that consumes
 }
 
 // feed is a source while its channel lives.
@@ -35,6 +38,9 @@ type feed struct {
 }
 
 const consumerTag = "dime"
+
+// askAgain is the longest pause between attempts to consume.
+const askAgain = 30 * time.Second
 
 // straggler is how long an ack may wait for the deliveries before it, whose acks
 // would spare its own.
@@ -57,9 +63,15 @@ func (s *source) run() {
 			if code(err) != 0 && !s.d.b.in.down() {
 				s.d.b.o.Log.Warn("consuming", "queue", s.queue, "error", err)
 			}
-			_ = s.d.b.pause(s.d.ctx)
+			// A queue that is broken in the broker answers with an error that takes the
+			// whole connection, and all other queues', with it: ask it ever less often.
+			_ = clock.Sleep(s.d.ctx, s.d.b.o.Clock, min(pauseFor<<min(s.fails, 10), askAgain))
+			if code(err) == amqp091.InternalError || !s.d.b.in.down() {
+				s.fails++
+			}
 			continue
 		}
+		s.fails = 0
 		s.serve(f)
 	}
 }

@@ -118,8 +118,17 @@ func (l *link) supervise() {
 			wait = min(2*wait, lastWait)
 			continue
 		}
-		wait = firstWait
+		began := l.b.o.Clock.Now()
 		l.hold(conn)
+		if l.b.o.Clock.Now().Sub(began) > lastWait {
+			wait = firstWait
+			continue
+		}
+		// What is lost as soon as it is used is not asked for at once.
+		if clock.Sleep(l.b.ctx, l.b.o.Clock, time.Duration(rand.Int64N(int64(wait)))) != nil {
+			return
+		}
+		wait = min(2*wait, lastWait)
 	}
 }
 

@@ -1,0 +1,334 @@
+package amqp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	watermillamqp "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/go-cmp/cmp"
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/dime-bus/dime/internal/bus"
+	"github.com/dime-bus/dime/internal/bus/amqp"
+)
+
+const patience = 30 * time.Second
+
+func next(t *testing.T, c <-chan *message.Message) *message.Message {
+	t.Helper()
+	select {
+	case m, ok := <-c:
+		if !ok {
+			t.Fatal("the channel was closed")
+		}
+		return m
+	case <-time.After(patience):
+		t.Fatal("no message came")
+		return nil
+	}
+}
+
+func subscribe(t *testing.T, b *amqp.Bus, group string, topics ...string) <-chan *message.Message {
+	t.Helper()
+	c, err := b.Group(group, bus.GroupOptions{}).SubscribeTopics(t.Context(), topics...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// watermillConfig is what a program of somebody else's configures to meet our bus.
+func (c *city) watermillConfig() watermillamqp.Config {
+	return watermillamqp.Config{
+		Connection: watermillamqp.ConnectionConfig{AmqpURI: c.r.Nodes[0].URL("dime-admin")},
+		Marshaler:  watermillamqp.DefaultMarshaler{},
+		Exchange: watermillamqp.ExchangeConfig{
+			GenerateName: func(string) string { return c.name + ".in" }, Type: "topic", Durable: true,
+			Arguments: amqp091.Table{"alternate-exchange": c.name + ".alt"},
+		},
+		Queue: watermillamqp.QueueConfig{
+			GenerateName: func(topic string) string { return c.name + ".theirs." + topic }, Durable: true,
+			Arguments: amqp091.Table{"x-queue-type": "quorum"},
+		},
+		QueueBind:       watermillamqp.QueueBindConfig{GenerateRoutingKey: func(topic string) string { return topic }},
+		Publish:         watermillamqp.PublishConfig{GenerateRoutingKey: func(topic string) string { return topic }, ConfirmDelivery: true},
+		Consume:         watermillamqp.ConsumeConfig{Qos: watermillamqp.QosConfig{PrefetchCount: 10}},
+		TopologyBuilder: &watermillamqp.DefaultTopologyBuilder{},
+	}
+}
+
+func fromWatermill(t *testing.T, c *city) {
+	b := c.open(t)
+	in := subscribe(t, b, "g", "person.*")
+	theirs, err := watermillamqp.NewPublisher(c.watermillConfig(), watermill.NopLogger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	for _, key := range []string{"", "k"} {
+		m := message.NewMessage("id"+key, []byte(`{"a":1}`))
+		m.Metadata.Set("source", "elsewhere")
+		if key != "" {
+			m.Metadata.Set(bus.MetaKey, key)
+		}
+		if err := theirs.Publish("person.moved", m); err != nil {
+			t.Fatal(err)
+		}
+		got := next(t, in)
+		got.Nack() // and once more, out of the ladder or the lane
+		got = next(t, in)
+		got.Ack()
+		if got.UUID != m.UUID || string(got.Payload) != string(m.Payload) || bus.Attempts(got) != 1 {
+			t.Fatalf("%s %s after %d", got.UUID, got.Payload, bus.Attempts(got))
+		}
+		if got.Metadata.Get(bus.MetaTime) == "" {
+			t.Fatal("it has no time")
+		}
+		delete(got.Metadata, bus.MetaTime)
+		want := message.Metadata{"source": "elsewhere", bus.MetaType: "person.moved"}
+		if key != "" {
+			want[bus.MetaKey] = key
+		}
+		if d := cmp.Diff(want, got.Metadata); d != "" {
+			t.Fatalf("metadata (-want +got):\n%s", d)
+		}
+	}
+}
+
+func toWatermill(t *testing.T, c *city) {
+	b := c.open(t)
+	subscribe(t, b, "g", "t") // declares the bus
+	theirs, err := watermillamqp.NewSubscriber(c.watermillConfig(), watermill.NopLogger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	in, err := theirs.Subscribe(t.Context(), "person.moved")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := message.NewMessage("1", []byte(`{"a":1}`))
+	want := message.Metadata{bus.MetaType: "person.moved", bus.MetaTime: "2026-11-24T08:00:00Z", bus.MetaKey: "k"}
+	for k, v := range want {
+		m.Metadata.Set(k, v)
+	}
+	if err := b.Publish("person.moved", m); err != nil {
+		t.Fatal(err)
+	}
+	got := next(t, in)
+	got.Ack()
+	if d := cmp.Diff(want, got.Metadata); d != "" || got.UUID != "1" || string(got.Payload) != `{"a":1}` {
+		t.Fatal(d, got.UUID, string(got.Payload))
+	}
+}
+
+func returned(t *testing.T, c *city) {
+	b := c.open(t)
+	err := b.PublishTo("", c.name+".nowhere", message.NewMessage("1", nil))
+	if !errors.Is(err, amqp.ErrReturned) {
+		t.Fatal(err)
+	}
+	ch := c.channel(t)
+	if _, err := ch.QueueDeclare(c.name+".somewhere", false, true, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PublishTo("", c.name+".somewhere", message.NewMessage("1", nil)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fates: returns and confirms of many callers cross each other on one channel.
+func fates(t *testing.T, c *city) {
+	c.o.Channels = 1
+	b := c.open(t)
+	ch := c.channel(t)
+	if _, err := ch.QueueDeclare(c.name+".somewhere", false, true, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 400 {
+		wg.Go(func() {
+			key := c.name + ".somewhere"
+			if i%2 == 1 {
+				key = c.name + ".nowhere"
+			}
+			err := b.PublishTo("", key, message.NewMessage(fmt.Sprint(i), nil))
+			if i%2 == 0 && err != nil || i%2 == 1 && !errors.Is(err, amqp.ErrReturned) {
+				t.Errorf("%d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func full(t *testing.T, c *city) {
+	b := c.open(t)
+	subscribe(t, b, "g", "other")
+	ch := c.channel(t)
+	if _, err := ch.QueueDeclare(c.name+".small", true, false, false, false, amqp091.Table{
+		"x-queue-type": "quorum", "x-max-length": int32(1), "x-overflow": "reject-publish",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.QueueBind(c.name+".small", "t", c.name+".in", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	// Quorum queues refuse soon after they are full, not at once.
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		err = b.Publish("t", message.NewMessage(fmt.Sprint(i), nil))
+	}
+	if !errors.Is(err, amqp.ErrFull) {
+		t.Fatal(err)
+	}
+	for { // when there is room again
+		if _, err := ch.QueuePurge(c.name+".small", false); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Publish("t", message.NewMessage("after", nil)); err == nil {
+			return
+		} else if !errors.Is(err, amqp.ErrFull) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func foreign(t *testing.T, c *city) {
+	b := c.open(t)
+	ch := c.channel(t)
+	queue := c.name + "-theirs"
+	if _, err := ch.QueueDeclare(queue, true, false, false, false, nil); err != nil { // a classic queue
+		t.Fatal(err)
+	}
+	send := func(id string, h amqp091.Table) {
+		if err := ch.PublishWithContext(t.Context(), "", queue, false, false, amqp091.Publishing{MessageId: id, Headers: h, Body: []byte(id)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in, err := b.Foreign(t.Context(), queue, bus.GroupOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	send("1", nil)
+	send("2", amqp091.Table{"count": int32(7), "nested": amqp091.Table{"a": "b"}, "when": time.Unix(0, 0)})
+	got := map[string]*message.Message{}
+	for range 2 {
+		m := next(t, in)
+		got[m.UUID] = m
+	}
+	if d := cmp.Diff("7", got["2"].Metadata.Get("count")); d != "" {
+		t.Fatal(d)
+	}
+	got["1"].Nack()
+	bus.Park(got["2"], "not for us")
+	m := next(t, in)
+	if m.UUID != "1" || bus.Attempts(m) != 1 {
+		t.Fatalf("%s with %d attempts", m.UUID, bus.Attempts(m))
+	}
+	m.Ack()
+	deadline := time.Now().Add(patience)
+	parked := func() map[string]string { return c.parked(t, "foreign."+queue) }
+	for len(parked()) == 0 && time.Now().Before(deadline) {
+	}
+	if d := cmp.Diff(map[string]string{"2": "not for us"}, parked()); d != "" {
+		t.Fatal(d)
+	}
+	b.Settle(t)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if dv, ok, err := ch.Get(queue, true); err != nil || ok {
+		t.Fatalf("%s is left: %v", dv.MessageId, err)
+	}
+}
+
+func deleted(t *testing.T, c *city) {
+	b := c.open(t)
+	in := subscribe(t, b, "g", "t")
+	ch := c.channel(t)
+	if _, err := ch.QueueDelete(c.name+".group.g", false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	// Until it is there again the topic has no queue of the group's.
+	for deadline := time.Now().Add(patience); ; {
+		if err := b.Publish("t", message.NewMessage("1", nil)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case m := <-in:
+			m.Ack()
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the group gets nothing any more")
+		}
+	}
+}
+
+func topics(t *testing.T, c *city) {
+	b := c.open(t)
+	in := subscribe(t, b, "g", "a.*", "b")
+	for _, topic := range []string{"a", "a.x", "a.x.y", "ax", "b", "b.x"} {
+		if err := b.Publish(topic, message.NewMessage(topic, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"a.x", "a.x.y", "b"} {
+		m := next(t, in)
+		m.Ack()
+		if m.UUID != want {
+			t.Fatalf("%s came, want %s", m.UUID, want)
+		}
+	}
+	if err := b.Publish(string(make([]byte, 256)), message.NewMessage("1", nil)); err == nil {
+		t.Fatal("a topic of 256 bytes is published")
+	}
+}
+
+func late(t *testing.T, c *city) {
+	c.o.PublishTimeout = 50 * time.Millisecond
+	c.o.URLs = amqp.Nodes("amqp://nobody:secret@127.0.0.1:1/")
+	b := c.open(t)
+	err := b.Publish("t", message.NewMessage("1", nil))
+	if !errors.Is(err, amqp.ErrUnconfirmed) {
+		t.Fatal(err)
+	}
+	m := message.NewMessage("2", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	m.SetContext(ctx)
+	if err := b.Publish("t", m); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := b.Ready(); err == nil {
+		t.Fatal("it is ready without a broker")
+	}
+}
+
+func away(t *testing.T, c *city) {
+	n := new(network)
+	c.o.DrainFor = -1
+	b := c.process(n)
+	in, err := b.Group("g", bus.GroupOptions{}).SubscribeTopics(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish("t", message.NewMessage("1", nil)); err != nil {
+		t.Fatal(err)
+	}
+	next(t, in).Nack()
+	n.cut(true)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish("t", message.NewMessage("1", nil)); !errors.Is(err, amqp.ErrClosed) {
+		t.Fatal(err)
+	}
+}
