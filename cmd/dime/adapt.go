@@ -81,6 +81,10 @@ func (x adminEngine) Skip(ctx context.Context, id string, a gateway.Act) (any, e
 	return x.e.Skip(ctx, id, run.Act(a))
 }
 
+func (x adminEngine) Settle(ctx context.Context, id string, a gateway.Act) (any, error) {
+	return x.e.Settle(ctx, id, run.Act(a))
+}
+
 func (x adminEngine) Resolve(ctx context.Context, id string, a gateway.Act) (any, error) {
 	return x.e.Resolve(ctx, id, run.Act(a))
 }

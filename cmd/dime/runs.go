@@ -26,6 +26,7 @@ func newRuns() *cobra.Command {
 	adminFlag(&a, cmd)
 	cmd.AddCommand(newRunsLs(&a), newRunsShow(&a), newRunsReplay(&a), newRunsResolve(&a),
 		newRunsAct(&a, "skip", "Give up a parked run that blocks its order key: undo it, end it as failed, let the key move on"),
+		newRunsAct(&a, "settle", "State that nothing is left to do about a failed run: it leaves the dead letters and is kept no longer than others"),
 		newRunsAct(&a, "cancel", "Stop a live run between two steps and undo what it did"))
 	return cmd
 }
@@ -72,7 +73,7 @@ func newRunsLs(a *admin) *cobra.Command {
 	o.flag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&route, "route", "", "only runs of this route")
-	f.StringSliceVar(&states, "state", nil, "only runs in these states: queued running waiting undoing parked done cancelled failed")
+	f.StringSliceVar(&states, "state", nil, "only runs in these states: queued running waiting undoing parked done cancelled failed settled")
 	f.StringVar(&before, "before", "", "only runs older than this one, for paging")
 	f.IntVar(&limit, "limit", 100, "at most so many")
 	return cmd

@@ -47,7 +47,7 @@ type AdminConfig struct {
 //	GET  /livez /readyz /metrics /status
 //	GET  /runs?route=&state=&before=&limit=      {"runs": [Run]}
 //	GET  /runs/{run}                             Detail
-//	POST /runs/{run}/cancel|replay|skip|resolve  Act -> {"run", "act", "dry_run", "report"}
+//	POST /runs/{run}/cancel|replay|skip|resolve|settle  Act -> {"run", "act", "dry_run", "report"}
 //	POST /documents/{code}/withdraw              {"as", "reason"} -> what is kept of it
 //	GET  /events/unmatched?after=                {"events": [Event]}, oldest first
 //	GET  /events/settled?after=                  {"events": [Settled]}, oldest event first
@@ -190,10 +190,10 @@ func (a *admin) list(w http.ResponseWriter, r *http.Request) {
 	for _, s := range q["state"] {
 		for word := range strings.SplitSeq(s, ",") {
 			switch word {
-			case "queued", "running", "waiting", "undoing", "parked", "done", "cancelled", "failed":
+			case "queued", "running", "waiting", "undoing", "parked", "done", "cancelled", "failed", "settled":
 				f.States = append(f.States, word)
 			default:
-				a.refuse(w, fault.New(fault.Invalid, "%q is not a state; they are queued, running, waiting, undoing, parked, done, cancelled, failed", word))
+				a.refuse(w, fault.New(fault.Invalid, "%q is not a state; they are queued, running, waiting, undoing, parked, done, cancelled, failed, settled", word))
 				return
 			}
 		}
@@ -235,10 +235,10 @@ const maxAct = 1 << 20
 func (a *admin) act(w http.ResponseWriter, r *http.Request) {
 	run, word := r.PathValue("run"), r.PathValue("act")
 	do := map[string]func(context.Context, string, Act) (any, error){
-		"cancel": a.cfg.Runs.Cancel, "replay": a.cfg.Runs.Replay, "skip": a.cfg.Runs.Skip, "resolve": a.cfg.Runs.Resolve,
+		"cancel": a.cfg.Runs.Cancel, "replay": a.cfg.Runs.Replay, "skip": a.cfg.Runs.Skip, "resolve": a.cfg.Runs.Resolve, "settle": a.cfg.Runs.Settle,
 	}[word]
 	if do == nil {
-		a.refuse(w, fault.New(fault.NotFound, "there is no act %q; there are cancel, replay, skip, resolve", word))
+		a.refuse(w, fault.New(fault.NotFound, "there is no act %q; there are cancel, replay, skip, resolve, settle", word))
 		return
 	}
 	act, err := readAct(http.MaxBytesReader(w, r.Body, maxAct))

@@ -22,6 +22,7 @@ type Runs interface {
 	Replay(ctx context.Context, run string, a Act) (report any, err error)
 	Skip(ctx context.Context, run string, a Act) (report any, err error)
 	Resolve(ctx context.Context, run string, a Act) (report any, err error)
+	Settle(ctx context.Context, run string, a Act) (report any, err error)
 }
 
 // Filter of List; zero fields do not restrict.

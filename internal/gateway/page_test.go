@@ -214,6 +214,7 @@ func (r *runs) note(word string, a Act) (any, error) {
 func (r *runs) Cancel(_ context.Context, _ string, a Act) (any, error)  { return r.note("cancel", a) }
 func (r *runs) Replay(_ context.Context, _ string, a Act) (any, error)  { return r.note("replay", a) }
 func (r *runs) Skip(_ context.Context, _ string, a Act) (any, error)    { return r.note("skip", a) }
+func (r *runs) Settle(_ context.Context, _ string, a Act) (any, error)  { return r.note("settle", a) }
 func (r *runs) Resolve(_ context.Context, _ string, a Act) (any, error) { return r.note("resolve", a) }
 
 func admin1(t *testing.T, r *runs, ready error) http.Handler {

@@ -134,6 +134,11 @@ func details(kind string, status int, follow bool) map[string]string {
 	case "cancelled":
 		return words4("La richiesta è stata annullata.", "The request was cancelled.",
 			"Die Anfrage wurde abgebrochen.", "La demande a été annulée.")
+	case "settled":
+		return words4("La richiesta non era riuscita e un ufficio se n'è occupato. Per una nuova richiesta usa un'altra chiave.",
+			"The request failed, and an office has seen to it. For a new request use another key.",
+			"Die Anfrage war gescheitert, und ein Amt hat sich darum gekümmert. Für eine neue Anfrage bitte einen anderen Schlüssel verwenden.",
+			"La demande avait échoué et un service s'en est occupé. Pour une nouvelle demande, utilisez une autre clé.")
 	case "failed":
 		return words4("La richiesta non è riuscita. È stato registrato.", "The request failed. It has been recorded.",
 			"Die Anfrage ist gescheitert. Das wurde aufgezeichnet.", "La demande a échoué. Cela a été enregistré.")
@@ -197,6 +202,9 @@ func titles(kind string) map[string]string {
 		return words4("Errore interno", "Internal error", "Interner Fehler", "Erreur interne")
 	case "cancelled":
 		return words4("Richiesta annullata", "The request was cancelled", "Anfrage abgebrochen", "Demande annulée")
+	case "settled":
+		return words4("Richiesta non riuscita, già trattata", "The request failed, and somebody has seen to it",
+			"Anfrage gescheitert, bereits bearbeitet", "La demande a échoué et a été traitée")
 	case "failed":
 		return words4("Richiesta non riuscita", "The request failed", "Anfrage gescheitert", "La demande a échoué")
 	case "undoing":

@@ -30,10 +30,11 @@ const (
 	Done      State = "done"
 	Cancelled State = "cancelled"
 	Failed    State = "failed"
+	Settled   State = "settled" // failed, and a person has seen to it: no dead letter any more
 )
 
 // Ended says whether nothing more happens by itself and retention may count.
-func (s State) Ended() bool { return s == Done || s == Cancelled || s == Failed }
+func (s State) Ended() bool { return s == Done || s == Cancelled || s == Failed || s == Settled }
 
 // Run is a row of the run table.
 type Run struct {

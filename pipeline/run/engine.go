@@ -355,6 +355,11 @@ func (e *Engine) Skip(ctx context.Context, publicID string, a Act) (Report, erro
 	return e.skip(ctx, publicID, a)
 }
 
+// Settle states that nothing is left to do about a failed run.
+func (e *Engine) Settle(ctx context.Context, publicID string, a Act) (Report, error) {
+	return e.settleRun(ctx, publicID, a)
+}
+
 // Resolve states what became of an effect in doubt (Path, Happened, Result), or
 // lets a stuck undo be as it is.
 func (e *Engine) Resolve(ctx context.Context, publicID string, a Act) (Report, error) {

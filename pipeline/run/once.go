@@ -94,6 +94,8 @@ func (e *Engine) again(ctx context.Context, x *exec, id store.RunID, sameBody bo
 		return problem(409, "cancelled", "The request was cancelled", r.Reason).of(pub)
 	case store.Done:
 		return Answer{Status: 204, Run: pub}.with("Idempotent-Replayed", "true")
+	case store.Settled:
+		return settledAnswer(pub)
 	case store.Failed:
 		anew = true
 		if err := e.restart(ctx, id, &entry{kind: store.Person, at: e.clock.Now(), x: map[string]any{"act": "restart", "as": "caller"}}); err != nil &&

@@ -324,6 +324,34 @@ func (e *Engine) skip(ctx context.Context, pub string, a Act) (Report, error) {
 	return r, nil
 }
 
+// settleRun is a person's word that nothing is left to do about a failed run: it is
+// no dead letter any more, and goes when the runs of its route do (semantics 10.6).
+func (e *Engine) settleRun(ctx context.Context, pub string, a Act) (Report, error) {
+	n, err := a.person(e, "settle")
+	if err != nil {
+		return Report{}, err
+	}
+	clock.Enter(e.clock)
+	defer clock.Leave(e.clock)
+	x, release, err := e.hold(ctx, pub, a.DryRun)
+	if err != nil {
+		return Report{}, err
+	}
+	defer release()
+	switch x.state {
+	case store.Failed:
+	case store.Parked:
+		return Report{}, fault.New(fault.Conflict, "run %s is parked: replay, resolve or skip it; what fails then can be settled", pub)
+	default:
+		return Report{}, fault.New(fault.Conflict, "run %s is %s: only failed runs are settled", pub, x.state)
+	}
+	r := Report{Run: pub, DryRun: a.DryRun, State: string(store.Settled), Note: "no replay and no retry of its request starts it again"}
+	if a.DryRun {
+		return r, nil
+	}
+	return r, x.commit(store.Settled, x.reason, time.Time{}, n)
+}
+
 func (e *Engine) resolve(ctx context.Context, pub string, a Act) (Report, error) {
 	n, err := a.person(e, "resolve")
 	if err != nil {

@@ -306,3 +306,73 @@ steps:
 		t.Errorf("the act stands %d times in the journal", n)
 	}
 }
+
+// A failed run is a dead letter until a person settles it: then neither a replay
+// nor the client's retry begins it again, and it goes with the others (10.6).
+func TestSettle(t *testing.T) {
+	w := newWorld(t, strings.Replace(certificate, "    commit: true\n", "", 1))
+	ctx := context.Background()
+	w.script["hold"] = []any{"full"}
+	w.ask(http("certificate", map[string]any{}))
+	w.clock.Settle()
+	pub := w.disk.PublicID(w.newest().ID)
+	if w.states() != "failed" {
+		t.Fatal(w.states())
+	}
+	dry := clerk
+	dry.DryRun = true
+	for _, a := range []Act{dry, {As: "anna"}} {
+		if _, err := w.e.Settle(ctx, pub, a); a.DryRun != (err == nil) || w.states() != "failed" {
+			t.Errorf("%+v: %v, %s", a, err, w.states())
+		}
+	}
+	if rep, err := w.e.Settle(ctx, pub, clerk); err != nil || rep.State != "settled" || w.states() != "settled" {
+		t.Fatalf("%+v, %v, %s", rep, err, w.states())
+	}
+	if got := w.shown(); !strings.Contains(got, "settle by anna: asked by telephone") {
+		t.Error(got)
+	}
+	w.reboot()
+	if _, err := w.e.Replay(ctx, pub, clerk); err == nil {
+		t.Error("a settled run is replayed")
+	}
+	if _, err := w.e.Settle(ctx, pub, clerk); err == nil {
+		t.Error("settled twice")
+	}
+	w.ask(http("certificate", map[string]any{}))
+	w.clock.Settle()
+	if w.states() != "settled" || w.calls("hold") != 1 {
+		t.Errorf("%s, hold called %d times: the retry began it again", w.states(), w.calls("hold"))
+	}
+	if v, ok := w.e.View(ctx, pub, citizen()); !ok || v.State != "failed" {
+		t.Errorf("its owner sees %+v", v)
+	}
+	w.pass(100 * 24 * time.Hour)
+	for n := 1; n > 0; {
+		var err error
+		if n, err = w.disk.Expire(ctx, store.Keep{Other: w.clock.Now().AddDate(0, 0, -90)}, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.states() != "" {
+		t.Errorf("%s is kept for ever", w.states())
+	}
+}
+
+// What is parked, or lives, or went well is not settled.
+func TestSettleOnlyFailed(t *testing.T) {
+	w := newWorld(t, certificate)
+	w.script["hold"] = []any{"full"}
+	w.ask(http("certificate", map[string]any{}))
+	w.clock.Settle()
+	pub := w.disk.PublicID(w.newest().ID)
+	if _, err := w.e.Settle(context.Background(), pub, clerk); err == nil || !strings.Contains(err.Error(), "skip it") {
+		t.Errorf("parked: %v", err)
+	}
+	if _, err := w.e.Skip(context.Background(), pub, clerk); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.e.Settle(context.Background(), pub, clerk); err != nil || w.states() != "settled" {
+		t.Errorf("%v, %s", err, w.states())
+	}
+}

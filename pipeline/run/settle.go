@@ -64,6 +64,11 @@ func (e *Engine) parkedAnswer(pub string) Answer {
 		with("Location", e.runURL(pub))
 }
 
+// settledAnswer: a retry must not begin what a person has dealt with.
+func settledAnswer(pub string) Answer {
+	return problem(409, "settled", "The request failed, and somebody has seen to it", "").of(pub)
+}
+
 func faultAnswer(f *fault.Error) Answer {
 	row := f.Kind.Row()
 	a := problem(row.Status, string(f.Kind), row.Title, "")

@@ -52,6 +52,8 @@ func (e *Engine) written(r store.Run, rs []store.Record) (Answer, bool) {
 		return problem(409, "cancelled", "The request was cancelled", r.Reason).of(pub), true
 	case store.Done:
 		return Answer{Status: 204, Run: pub}, true
+	case store.Settled:
+		return settledAnswer(pub), true
 	case store.Failed:
 		return problem(500, "failed", "The request failed", "").of(pub), true
 	}

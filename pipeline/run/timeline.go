@@ -222,6 +222,9 @@ func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool
 		return View{}, false
 	}
 	v := View{Run: pub, Route: r.Route, State: string(r.State)}
+	if r.State == store.Settled {
+		v.State = string(store.Failed) // that a person has seen to it is the office's affair
+	}
 	p, err := e.program(ctx, r.Route, r.Version)
 	if err != nil {
 		return v, true

@@ -36,7 +36,7 @@ const Turns = "000010010012"
 
 // stateWords stand by their number in tables and in the partial indexes.
 var stateWords = [...]store.State{0: "", 1: store.Queued, 2: store.Running, 3: store.Waiting, 4: store.Undoing,
-	5: store.Parked, 6: store.Done, 7: store.Cancelled, 8: store.Failed}
+	5: store.Parked, 6: store.Done, 7: store.Cancelled, 8: store.Failed, 9: store.Settled}
 
 // StateCode is a state's number; 0 for what is none.
 func StateCode(s store.State) int64 {

@@ -63,7 +63,7 @@ func (t *tx) freeBlobs(id store.RunID, before int64) error {
 }
 
 // Expire implements store.Store: it deletes up to max (500 if zero) runs that
-// were done or cancelled and have been kept, with all that is theirs; dead
+// were done, cancelled or settled and have been kept, with all that is theirs; dead
 // letters stay until a person has settled them. Along with it go idempotency
 // keys whose window is over, events and messages that are no longer kept, fired
 // instants, and blobs that no run names. It returns how much it deleted; 0 means
@@ -171,7 +171,7 @@ func (s *Store) expiredRuns(ctx context.Context, keep store.Keep, limit int) (ru
 	s.mu.Unlock()
 	for {
 		err = s.read(ctx, func(c *sqlite.Conn) error {
-			return query(c, `select id from run where id>? and state in (6, 7) and ended<coalesce((select j.value from json_each(?) j where j.key=route), ?) and not exists (select 1 from outbox o where o.run=run.id)
+			return query(c, `select id from run where id>? and state in (6, 7, 9) and ended<coalesce((select j.value from json_each(?) j where j.key=route), ?) and not exists (select 1 from outbox o where o.run=run.id)
 				order by id limit ?`, func(st *sqlite.Stmt) error {
 				runs = append(runs, store.RunID(st.ColumnInt64(0)))
 				return nil

@@ -211,7 +211,13 @@ func retention(k *kit) {
 		return r.ID
 	}
 	done, cancelled := end(store.Done, `"`+free+`"`), end(store.Cancelled, "1")
-	failed, parked := end(store.Failed, `"`+blob+`"`), end(store.Parked, "1")
+	failed, parked, settled := end(store.Failed, `"`+blob+`"`), end(store.Parked, "1"), end(store.Failed, "1")
+	_, l, err := k.Store.ClaimOne(k.ctx, "w", settled)
+	k.must(err)
+	k.append(l, store.Settled, time.Time{}, rec(store.Person, "", `"settle"`))
+	if _, _, err := k.Store.Rearm(k.ctx, settled, "w", rec(store.Person, "", `"restart"`)); err == nil {
+		k.Fatal("a settled run begins anew")
+	}
 	k.deliver(event("e1", "1"), 0)
 	k.pass(24 * time.Hour)
 	young := end(store.Done, "1")
@@ -228,7 +234,7 @@ func retention(k *kit) {
 	if n := expire(1); n == 0 {
 		k.Fatal("nothing was deleted")
 	}
-	for id, want := range map[store.RunID]bool{done: false, cancelled: false, failed: true, parked: true, young: true} {
+	for id, want := range map[store.RunID]bool{done: false, cancelled: false, settled: false, failed: true, parked: true, young: true} {
 		if _, _, err := k.Store.Load(k.ctx, id); (err == nil) != want {
 			k.Fatalf("run %d: %v, want it kept: %v", id, err, want)
 		}

@@ -123,11 +123,11 @@ begin
   if v_ahead > 0 then o_state := 1; end if;
   v_hot := o_state in (2, 4) and p_due is null;
   o_epoch := nextval('epoch');
-  if p_due is not null and o_state not in (1, 6, 7, 8) then o_due := p_due; o_wake := true; end if;
+  if p_due is not null and o_state not in (1, 6, 7, 8, 9) then o_due := p_due; o_wake := true; end if;
   if p_ord is not null then v_place := nextval('place'); end if;
   insert into run(id, version, route, state, reason, prio, epoch, owner, lease_until, due, ord, place, subject, sealed_key, started, ended)
     values (p_id, p_version, p_route, o_state, p_reason, p_prio, o_epoch, case when v_hot then p_owner end, case when v_hot then n + p_lease end,
-      o_due, p_ord, v_place, p_subject, p_sealed, n, case when o_state in (6, 7, 8) then n end);
+      o_due, p_ord, v_place, p_subject, p_sealed, n, case when o_state in (6, 7, 8, 9) then n end);
   if save(n, p_id, 0, p_holder, p_names, p_body, p_spill, p_size, p_bytes, p_uses, p_unwait, p_taken, p_topic, p_out, p_k, p_path, p_since, p_until) then
     if o_state = 3 then
       update run set due = n where id = p_id;
@@ -173,7 +173,7 @@ begin
     return;
   end if;
   v_nudged := v_nudged or exists (select 1 from nudge where run = p_run);
-  if p_state in (6, 7, 8) then
+  if p_state in (6, 7, 8, 9) then
     v_ended := coalesce(r.ended, n); -- or a person's note on a run that had ended already
   elsif v_nudged and p_state in (2, 3) then
     v_due := n;

@@ -71,7 +71,7 @@ declare
   v_ids bigint[]; v_run bigint; v_digests text[]; v_count bigint;
 begin
   o_n := 0; o_last := 0;
-  select array_agg(id order by id) into v_ids from (select id from run where id > p_from and state in (6, 7) and ended < coalesce((p_routes->>route)::bigint, p_other) and coalesce(lease_until, 0) <= n
+  select array_agg(id order by id) into v_ids from (select id from run where id > p_from and state in (6, 7, 9) and ended < coalesce((p_routes->>route)::bigint, p_other) and coalesce(lease_until, 0) <= n
     and not exists (select 1 from outbox o where o.run = run.id) order by id limit p_limit for update skip locked) r;
   if v_ids is not null then
     foreach v_run in array v_ids loop
