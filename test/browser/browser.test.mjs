@@ -35,6 +35,7 @@ after(async () => {
 async function open(lang, screen, options) {
   // A phone's screen: the browser's own device metrics, not a small window.
   const context = await browser.newContext({viewport: screen, screen, isMobile: screen.width < 600, reducedMotion: 'reduce', locale: lang, ...options});
+  if (options.javaScriptEnabled !== false) await context.addInitScript(axe); // past the page's policy, which stays in force
   const tab = await context.newPage();
   const complaints = [];
   const own = [new URL(state.public).origin, new URL(state.city).origin];
@@ -67,7 +68,6 @@ async function show({tab, complaints}, page, lang, look) {
 }
 
 async function accessible(tab) {
-  await tab.evaluate(axe); // past the page's policy, which stays in force
   const {violations} = await tab.evaluate((tags) => globalThis.axe.run({runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']}), rules);
   assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(' ')}`), []);
 }
@@ -106,7 +106,8 @@ async function reachable(tab) {
     const top = document.elementFromPoint(box.left + box.width / 2, (above + below) / 2);
     return {
       at: all.indexOf(e), of: all.length, id: e.id, what: e.outerHTML.slice(0, 100),
-      ring: (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 || s.boxShadow !== 'none') && box.width > 0 && box.height > 0,
+      drawn: `${s.outline}; ${s.boxShadow}`,
+      ring: (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 && !/^rgba\(.*, 0\)$|^transparent/.test(s.outlineColor) || s.boxShadow !== 'none') && box.width > 0 && box.height > 0,
       shown: above < below && e.contains(top),
     };
   });
@@ -119,7 +120,7 @@ async function reachable(tab) {
   }
   for (let n = 0; n < now.of; n++) {
     assert.equal(now.at, n, `the keyboard goes to ${now.what}`);
-    assert.ok(now.ring, `the focus on ${now.what} can't be seen`);
+    assert.ok(now.ring, `the focus on ${now.what} can't be seen (${now.drawn})`);
     assert.ok(now.shown, `${now.what} has the focus and is hidden`);
     await tab.keyboard.press('Tab');
     now = await focus();
@@ -158,3 +159,22 @@ for (const lang of ['it', 'en', 'de', 'fr']) {
     for (const page of pages) it(page.name, () => show(at, page, lang, async () => {}));
   });
 }
+
+// What the judges above would not see, no page here would be rid of.
+it('a bad page is found out', async () => {
+  const {tab, complaints, close} = await open('it', looks[0].screen, {});
+  try {
+    await tab.goto(state.public);
+    await tab.evaluate(() => {
+      document.querySelector('main').innerHTML = '<p><img src="https://elsewhere.example/x.png"></p><p id="wide">wide</p>';
+      document.getElementById('wide').style.width = '2000px';
+      for (const a of document.querySelectorAll('a')) for (const how of ['outline', 'box-shadow']) a.style.setProperty(how, 'none', 'important');
+    });
+    assert.ok(complaints.some((c) => /Content Security Policy/.test(c)), complaints.join());
+    await assert.rejects(accessible(tab), /image-alt/);
+    await assert.rejects(narrow(tab, looks[0].screen), {name: 'AssertionError'});
+    await assert.rejects(reachable(tab), /can't be seen/);
+  } finally {
+    await close();
+  }
+});
