@@ -26,6 +26,15 @@ func ParseSecret(ref string) (Secret, error) {
 // Set says whether there is a reference at all.
 func (s Secret) Set() bool { return s.ref != "" }
 
+// File is the path of a `file:` reference, for a look at who may read it; "" if it
+// is none.
+func (s Secret) File() string {
+	if path, ok := strings.CutPrefix(s.ref, "file:"); ok {
+		return path
+	}
+	return ""
+}
+
 // Resolve reads the secret now; the text after its last newline is cut off.
 func (s Secret) Resolve() (string, error) {
 	scheme, rest, _ := strings.Cut(s.ref, ":")

@@ -44,7 +44,14 @@ import (
 const Field = "http"
 
 // Connector is one plain HTTP backend.
-type Connector struct{ desc connectors.Description }
+type Connector struct {
+	desc   connectors.Description
+	client *httpclient.Client
+	base   *url.URL
+}
+
+// Check implements connectors.Checker.
+func (c *Connector) Check(ctx context.Context) error { return connectors.Reach(ctx, c.client, c.base) }
 
 // Describe implements connectors.Connector.
 func (c *Connector) Describe() connectors.Description { return c.desc }
@@ -77,6 +84,7 @@ func New(src connectors.Spec) (*Connector, []yamldoc.Problem) {
 	if settings.BaseURL == "" || settings.BaseURL == "city:" || err != nil {
 		ps = append(ps, yamldoc.Problem{Pos: settings.BasePos, Rule: "value", Message: "`base_url` must say where the backend is: without an OpenAPI document the virtual city can't play it"})
 	}
+	c.client, c.base = src.Client, base
 	decl := src.Node.Get(Field)
 	if decl.Kind != yamldoc.Map || len(decl.Pairs) == 0 {
 		return nil, append(ps, decl.Problem("type", "`http` is a map of operations: {NAME: {method: GET, path: /x/{id}}}"))

@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,7 +32,12 @@ type Connector struct {
 	ops      []*caller          // in document order
 	byName   map[string]*connectors.Operation
 	state    *stateFile // nil: the far side is played from the schemas alone
+	client   *httpclient.Client
+	url      *url.URL // where operations are called; nil: nowhere
 }
+
+// Check implements connectors.Checker.
+func (c *Connector) Check(ctx context.Context) error { return connectors.Reach(ctx, c.client, c.url) }
 
 // Describe implements connectors.Connector.
 func (c *Connector) Describe() connectors.Description { return c.desc }
@@ -71,6 +77,7 @@ func New(src connectors.Spec) (*Connector, []yamldoc.Problem) {
 	}
 	base, baseErr, bp := c.base(src)
 	ps = append(ps, bp...)
+	c.client, c.url = src.Client, base
 	for _, e := range doc.endpoints() {
 		o, err := doc.operation(e)
 		if err != nil {
