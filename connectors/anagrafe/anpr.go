@@ -128,8 +128,11 @@ func refusal(resp *httpclient.Response, m map[string]any) *fault.Error {
 		code := str("codiceErroreAnomalia")
 		f := &fault.Error{Kind: fault.Invalid, Sent: true, Detail: strings.TrimSpace(fmt.Sprintf("ANPR answered %.10s %.40s", code, str("campoErroreAnomalia")))}
 		switch {
-		case code == "EN122" || resp.Status == http.StatusNotFound:
+		case code == "EN122":
 			f.Kind, f.Name, f.Detail = fault.NotFound, "not_found", "the register knows nobody of this code"
+		case resp.Status == http.StatusNotFound:
+			// Only EN122 says that there is no such person; nobody is told so for less.
+			return broken(resp.Body, fmt.Sprintf("ANPR answered 404 with %.10q, which does not say that nobody was found", code))
 		case resp.Status >= 500:
 			f.Kind, f.Sent = fault.Unavailable, true
 		}
@@ -141,6 +144,9 @@ func refusal(resp *httpclient.Response, m map[string]any) *fault.Error {
 		return &fault.Error{Kind: fault.Denied, Sent: true, Detail: fmt.Sprintf("the gateway refused with %d %.60s", resp.Status, title)}
 	case resp.Status == http.StatusBadRequest:
 		return &fault.Error{Kind: fault.Invalid, Sent: true, Detail: fmt.Sprintf("the gateway refused with 400 %.60s", title)}
+	}
+	if resp.Status == http.StatusNotFound {
+		return &fault.Error{Kind: fault.Unavailable, Sent: true, Detail: "the gateway has no such e-service at this address: it answered 404 without ANPR's listaErrori"}
 	}
 	if f := httpclient.FaultOf(resp.Status, true, resp.Header); f != nil {
 		return f

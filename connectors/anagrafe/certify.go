@@ -35,6 +35,7 @@ type issuance struct {
 	Key    string // of the effect that asked for it
 	Number int64  // idOperazioneComune of a request whose answer is not known; 0: none is out
 	ANPR   string // numeroProtocolloANPR, once ANPR has told it
+	Sealed bool   // the archive has issued the document
 }
 
 func issuanceRow(draft string) string { return "issuance/" + draft }
@@ -86,6 +87,7 @@ func (c *Connector) issue(ctx context.Context, call connectors.Call) (any, error
 	if err != nil {
 		return nil, after(err)
 	}
+	c.sealed(ctx, id)
 	return issuedResult(d), nil
 }
 
@@ -274,7 +276,18 @@ func (c *Connector) certificate(ctx context.Context, call connectors.Call) (any,
 		}
 		return nil, &f
 	}
+	c.sealed(ctx, id)
 	return issuedResult(d), nil
+}
+
+// sealed notes that nothing more is to be done for a draft. If that can't be
+// noted, what was noted of it outlives it; the certificate is there all the same.
+func (c *Connector) sealed(ctx context.Context, draft string) {
+	i, err := c.issuance(ctx, draft)
+	if err == nil && !i.Sealed {
+		i.Sealed = true
+		_ = c.note(context.WithoutCancel(ctx), draft, i)
+	}
 }
 
 // certificateKind is tipoCertificato of the register's table of certificates; the

@@ -95,7 +95,7 @@ func TestChangeOfResidence(t *testing.T) {
 	if _, err := do(t, w.c, "change_residence", "m-1", move(anna, luca)); err != nil {
 		t.Fatal(err)
 	}
-	want := "Cannaregio 3660, Strada Nova, 30121 Venezia since " + today()
+	want := "CANNAREGIO 3660, Strada Nova, 30121 VENEZIA since " + today()
 	for _, cf := range []string{mario, anna, luca} {
 		if got := w.address(t, cf); got != want {
 			t.Errorf("%s lives at %q, want %q", cf, got, want)
@@ -246,7 +246,7 @@ func TestChangeOutlivesTheFarSide(t *testing.T) {
 	}
 	w.e = e.(*Emulator)
 	w.e.Resume(old)
-	if got := w.address(t, mario); !strings.HasPrefix(got, "Cannaregio 3660") {
+	if got := w.address(t, mario); !strings.HasPrefix(got, "CANNAREGIO 3660") {
 		t.Errorf("after a restart: %s", got)
 	}
 }

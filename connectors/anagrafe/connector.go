@@ -42,6 +42,7 @@ type Connector struct {
 	keys     keys
 	vouchers vouchers
 	ids      ids
+	sweeps   sweeps
 }
 
 // Describe implements connectors.Connector.

@@ -223,7 +223,7 @@ func emResidenza(p citizens.Person) map[string]any {
 		"toponimo": map[string]any{"denominazioneToponimo": p.Address.Street}, "numeroCivico": map[string]any{"numero": p.Address.Number},
 	}
 	if p.Address.Sestiere != "" {
-		a["frazione"] = p.Address.Sestiere
+		a["frazione"] = strings.ToUpper(strings.ReplaceAll(p.Address.Sestiere, "-", " "))
 	}
 	return map[string]any{"tipoIndirizzo": "1", "indirizzo": a, "dataDecorrenzaResidenza": p.Since.Format(time.DateOnly)}
 }

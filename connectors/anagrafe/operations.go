@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dime-bus/dime/connectors"
@@ -94,14 +95,14 @@ func withAddress(p map[string]any, subject any) {
 		street, number := str(a, "toponimo", "denominazioneToponimo"), str(a, "numeroCivico", "numero")
 		line := strings.TrimSpace(street + " " + number)
 		if s := str(a, "frazione"); s != "" { // the sestieri of Venice number their houses through
-			line = strings.TrimSpace(title(s) + " " + number + ", " + street)
+			line = strings.TrimSpace(s + " " + number + ", " + street)
 		}
-		town := strings.TrimSpace(str(a, "cap") + " " + title(str(a, "comune", "nomeComune")))
+		town := strings.TrimSpace(str(a, "cap") + " " + str(a, "comune", "nomeComune"))
 		if line != "" {
 			p["address"] = strings.Trim(line+", "+town, ", ")
 		}
 		put(p, "postal_code", str(a, "cap"))
-		put(p, "municipality", title(str(a, "comune", "nomeComune")))
+		put(p, "municipality", str(a, "comune", "nomeComune"))
 		put(p, "since", day(str(r, "dataDecorrenzaResidenza")))
 		return
 	}
@@ -150,7 +151,7 @@ func (c *Connector) family(ctx context.Context, call connectors.Call) (any, erro
 // person reads generalita and infoSoggettoEnte of datiSoggetto.
 func person(subject any) (map[string]any, error) {
 	g := dig(subject, "generalita")
-	given, surname := title(str(g, "nome")), title(str(g, "cognome"))
+	given, surname := str(g, "nome"), str(g, "cognome")
 	name := strings.TrimSpace(given + " " + surname)
 	if name == "" {
 		return nil, broken(nil, "ANPR's answer names nobody")
@@ -163,13 +164,13 @@ func person(subject any) (map[string]any, error) {
 		p["sex"] = s
 	}
 	put(p, "born", day(str(g, "dataNascita")))
-	place := title(str(g, "luogoNascita", "comune", "nomeComune"))
+	place := str(g, "luogoNascita", "comune", "nomeComune")
 	if province := str(g, "luogoNascita", "comune", "siglaProvinciaIstat"); place != "" && province != "" {
 		place += " (" + province + ")"
 	}
 	if place == "" {
-		place = title(str(g, "luogoNascita", "localita", "descrizioneLocalita"))
-		if state := title(str(g, "luogoNascita", "localita", "descrizioneStato")); state != "" && state != place {
+		place = str(g, "luogoNascita", "localita", "descrizioneLocalita")
+		if state := str(g, "luogoNascita", "localita", "descrizioneStato"); state != "" && state != place {
 			place = strings.Trim(place+", "+state, ", ")
 		}
 	}
@@ -212,19 +213,6 @@ func day(s string) string {
 	return s
 }
 
-// title writes a name of the register, which has capitals only, as people do.
-func title(s string) string {
-	up := true
-	return strings.Map(func(r rune) rune {
-		now := up
-		up = r == ' ' || r == '\'' || r == '-'
-		if now {
-			return []rune(strings.ToUpper(string(r)))[0]
-		}
-		return []rune(strings.ToLower(string(r)))[0]
-	}, s)
-}
-
 // prepared is what issue_certificate must know of a draft.
 type prepared struct {
 	Kind, Holder, Surname, Given, Exemption string
@@ -232,7 +220,65 @@ type prepared struct {
 	Until                                   time.Time
 }
 
-func draftRow(id string) string { return "draft/" + id }
+const draftRows = "draft/"
+
+func draftRow(id string) string { return draftRows + id }
+
+const (
+	draftGrace  = 24 * time.Hour // behind a draft's end, for what is under way
+	sweepPeriod = time.Hour
+)
+
+// sweeps remembers when this process last removed what drafts left behind.
+type sweeps struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// forgetDrafts removes what was noted of drafts that have expired: it names their
+// holders. Kept are those of which it is not certain yet whether ANPR issued the
+// certificate, and those that it issued and the archive has not sealed: whoever
+// finishes them needs the holder.
+func (c *Connector) forgetDrafts(ctx context.Context) error {
+	now := c.clock.Now()
+	c.sweeps.mu.Lock()
+	due := c.sweeps.last.IsZero() || !now.Before(c.sweeps.last.Add(sweepPeriod))
+	if due {
+		c.sweeps.last = now
+	}
+	c.sweeps.mu.Unlock()
+	if !due {
+		return nil
+	}
+	var old []string
+	err := c.table.List(ctx, draftRows, func(key string, row []byte) error {
+		var p prepared
+		if err := json.Unmarshal(row, &p); err != nil {
+			return err
+		}
+		if now.After(p.Until.Add(draftGrace)) {
+			old = append(old, strings.TrimPrefix(key, draftRows))
+		}
+		return nil
+	})
+	none := func([]byte) ([]byte, error) { return nil, nil }
+	for _, id := range old {
+		if err != nil {
+			break
+		}
+		var i issuance
+		if i, err = c.issuance(ctx, id); err != nil || !i.Sealed && (i.Number != 0 || i.ANPR != "") {
+			continue
+		}
+		if err = c.table.Update(ctx, draftRow(id), none); err == nil {
+			err = c.table.Update(ctx, issuanceRow(id), none)
+		}
+	}
+	if err != nil {
+		return unavailable("what expired drafts left can't be removed", err)
+	}
+	return nil
+}
 
 func (c *Connector) prepare(ctx context.Context, call connectors.Call) (any, error) {
 	if c.host.Documents == nil {
@@ -246,6 +292,9 @@ func (c *Connector) prepare(ctx context.Context, call connectors.Call) (any, err
 		return nil, &fault.Error{Kind: fault.Invalid, Pointer: "/" + field, Detail: fmt.Sprintf("a certificate of the kind %s needs `%s`, with a tax_code", kind, field)}
 	}
 	exemption, _ := call.Args["exemption"].(string)
+	if err := c.forgetDrafts(ctx); err != nil {
+		return nil, err
+	}
 	d, err := c.host.Documents.Prepare(ctx, call.Key, document.Content{Kind: kind, Holder: holder, Data: data, Exemption: exemption})
 	if err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func readToken(resp *httpclient.Response) (time.Duration, string, *fault.Error) 
 		detail := fmt.Sprintf("PDND gave no voucher: it answered %d", resp.Status)
 		if es, _ := m["errors"].([]any); len(es) > 0 {
 			if e, _ := es[0].(map[string]any); e != nil {
-				detail += fmt.Sprintf(" (%.20v: %.120v)", e["code"], e["detail"])
+				detail += fmt.Sprintf(" (%.20v)", e["code"]) // its words may repeat what we sent
 			}
 		}
 		return 0, "", &fault.Error{Kind: fault.Denied, Sent: true, Detail: detail}

@@ -32,7 +32,7 @@ export const pages = [
     then: async (tab, {forgive}) => { await forgive(); return fill(tab, 'tax_code', 'VRDLGU80A01H501X'); },
     says: {it: 'non è dell.intestatario', en: 'not the tax code', de: 'gehört nicht zu diesem', fr: 'pas celui du titulaire'}},
   {name: 'holder shown', at: ({valid}) => valid.verify, status: 200, then: (tab) => fill(tab, 'tax_code', holder.toLowerCase()),
-    says: {it: 'Che cosa dice il documento[^]*Rossi', en: 'What the document says[^]*Rossi', de: 'Was im Dokument steht[^]*Rossi', fr: 'Ce que dit le document[^]*Rossi'}},
+    says: {it: 'Che cosa dice il documento[^]*ROSSI', en: 'What the document says[^]*ROSSI', de: 'Was im Dokument steht[^]*ROSSI', fr: 'Ce que dit le document[^]*ROSSI'}},
   {name: 'family shown', at: ({withdrawn}) => withdrawn.verify, status: 200, then: (tab) => fill(tab, 'tax_code', holder),
     says: {it: 'Componenti della famiglia', en: 'Members of the family', de: 'Mitglieder der Familie', fr: 'Membres de la famille'}},
   {name: 'same file', at: ({valid}) => valid.verify, status: 200, secret: true, then: (tab, {valid}) => fill(tab, 'file', valid.pdf),
