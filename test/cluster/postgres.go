@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // PostgresEnv holds the URL of a server that test binaries share, as a role that
@@ -293,15 +294,76 @@ func sharedPostgres(t testing.TB) string {
 	return PostgresFor(t, PostgresOptions{}).URL("postgres")
 }
 
-// PostgresLike is Postgres with a database that is a copy of what fill made of an
-// empty one. It is made once a server and name: fill of one name does one thing.
-func PostgresLike(t testing.TB, name string, fill func(url string) error) string {
+// Template says how PostgresLike's databases are made.
+type Template struct {
+	Name string                 // of the database that is copied, made once a server
+	Fill func(url string) error // makes it of an empty one
+	// Clean is SQL that makes a used copy as good as new, which is cheaper than
+	// another one; empty: each test gets a fresh copy.
+	Clean string
+}
+
+// PostgresLike is Postgres with a database that is a copy of a template.
+func PostgresLike(t testing.TB, like Template) string {
 	t.Helper()
+	ctx := context.Background()
 	at := sharedPostgres(t)
-	if err := postgresTemplate(context.Background(), at, name, fill); err != nil {
+	if err := postgresTemplate(ctx, at, like.Name, like.Fill); err != nil {
 		t.Fatal(err)
 	}
-	return copyOfPostgres(t, at, name)
+	if like.Clean == "" {
+		return copyOfPostgres(t, at, like.Name)
+	}
+	name, err := usedPostgres(ctx, at, like.Name, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name == "" {
+		fresh, _, err := NewDatabase(ctx, at, like.Name) // goes with the server
+		if err != nil {
+			t.Fatal(err)
+		}
+		name = fresh
+	}
+	t.Cleanup(func() {
+		c, err := pgx.Connect(ctx, name)
+		if err == nil {
+			_, err = c.Exec(ctx, like.Clean)
+			err = errors.Join(err, c.Close(ctx))
+		}
+		if err == nil {
+			_, err = usedPostgres(ctx, at, like.Name, name)
+		}
+		if err != nil {
+			t.Errorf("cleaning a database for the next test: %v", err)
+		}
+	})
+	return name
+}
+
+// usedPostgres notes a cleaned copy for the next test, or gives one; "" if there is
+// none.
+func usedPostgres(ctx context.Context, at, template, clean string) (name string, err error) {
+	c, err := pgx.Connect(ctx, at)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, c.Close(ctx)) }()
+	if _, err := c.Exec(ctx, "create table if not exists cleaned(template text, url text)"); err != nil {
+		var p *pgconn.PgError // two tests at once
+		if !errors.As(err, &p) || p.Code != "23505" && p.Code != "42P07" {
+			return "", err
+		}
+	}
+	if clean != "" {
+		_, err = c.Exec(ctx, "insert into cleaned values ($1, $2)", template, clean)
+		return "", err
+	}
+	err = c.QueryRow(ctx, "delete from cleaned where ctid = (select ctid from cleaned where template = $1 limit 1 for update skip locked) returning url", template).Scan(&name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = nil
+	}
+	return name, err
 }
 
 func postgresTemplate(ctx context.Context, at, name string, fill func(url string) error) (err error) {

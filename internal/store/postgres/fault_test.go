@@ -240,6 +240,7 @@ func TestARestartedServerLosesNothing(t *testing.T) {
 	more(30)
 	close(stop)
 	wg.Wait()
+	s = open(t, options(u, nil)) // a patient one looks
 	for id, records := range said {
 		if r, rs, err := s.Load(ctx, id); err != nil || len(rs) < records || records == 2 && r.State != store.Done {
 			t.Fatalf("run %d is %s with %d records, said were %d: %v", id, r.State, len(rs), records, err)

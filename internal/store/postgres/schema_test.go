@@ -41,12 +41,12 @@ func nextFiles(t testing.TB) fs.FS {
 	return out
 }
 
-// The whole suite, by this binary on the schema of a later one.
+// This binary on the schema of a later one: the part of the suite that reaches most.
 func TestThePreviousBinaryRunsOnTheNextSchema(t *testing.T) {
-	storetest.Run(t, harness(func(t testing.TB) string {
-		return cluster.PostgresLike(t, "dime_next", func(url string) error {
+	storetest.Several(t, harness(func(t testing.TB) string {
+		return cluster.PostgresLike(t, cluster.Template{Name: "dime_next", Clean: clean, Fill: func(url string) error {
 			return postgres.MigrateFiles(context.Background(), url, nextFiles(t))
-		})
+		}})
 	}))
 }
 
@@ -105,6 +105,16 @@ func TestMigrationsWaitForEachOther(t *testing.T) {
 	open(t, options(u, nil))
 }
 
+// clean makes a database as a migration left it.
+const clean = `do $$ begin
+	execute (select 'truncate ' || string_agg(format('dime.%I', tablename), ', ') || ' restart identity' from pg_tables
+		where schemaname = 'dime' and tablename not in ('schema_version', 'counter', 'meta'));
+	update dime.counter set value = case name when 'runs' then 1 else 0 end;
+	delete from dime.meta where name <> 'needs';
+	alter sequence dime.epoch restart;
+	alter sequence dime.place restart;
+end $$`
+
 // asRole is a database made as deploy/postgres/roles.sql says, and its URL as the
 // role that runs Dime.
 func asRole(t testing.TB) string {
@@ -113,7 +123,7 @@ func asRole(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := cluster.PostgresLike(t, "dime_roles", func(url string) error {
+	u := cluster.PostgresLike(t, cluster.Template{Name: "dime_roles", Clean: clean, Fill: func(url string) error {
 		ctx := context.Background()
 		c, err := pgx.Connect(ctx, url)
 		if err != nil {
@@ -126,7 +136,7 @@ func asRole(t testing.TB) string {
 			}
 		}
 		return postgres.Migrate(ctx, as(t, url, "dime_owner", "owner"), nil)
-	})
+	}})
 	// What a copy of a database does not take along.
 	sql(t, u, "revoke all on database "+databaseOf(t, u)+" from public", "grant connect on database "+databaseOf(t, u)+" to dime, dime_owner")
 	return as(t, u, "dime", "run")

@@ -205,11 +205,7 @@ func (s *Store) begin(ctx context.Context) error {
 		return err
 	}
 	for range s.o.Writers {
-		w := &writer{s: s, id: number()}
-		if w.conn, err = s.connect(ctx); err != nil {
-			close(s.quit)
-			return errors.Join(err, l.Close(ctx))
-		}
+		w := &writer{s: s, id: number()} // it connects when it has something to write
 		s.ended.Add(1)
 		go w.run()
 	}

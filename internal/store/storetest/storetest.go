@@ -50,21 +50,24 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 			})
 		}
 	}
-	t.Run("several processes", func(t *testing.T) {
-		for _, e := range severalTests() {
-			t.Run(e.name, func(t *testing.T) {
-				t.Parallel()
-				h := open(t)
-				k := &kit{T: t, Harness: h, ctx: context.Background()}
-				t.Cleanup(func() { _ = k.Store.Close() })
-				if h.Second == nil {
-					t.Log("not asked: the memory belongs to one process")
-					return
-				}
-				e.f(k)
-			})
-		}
-	})
+	t.Run("several processes", func(t *testing.T) { Several(t, open) })
+}
+
+// Several is the part of the suite that opens two processes on one memory.
+func Several(t *testing.T, open func(t *testing.T) Harness) {
+	for _, e := range severalTests() {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			h := open(t)
+			k := &kit{T: t, Harness: h, ctx: context.Background()}
+			t.Cleanup(func() { _ = k.Store.Close() })
+			if h.Second == nil {
+				t.Log("not asked: the memory belongs to one process")
+				return
+			}
+			e.f(k)
+		})
+	}
 }
 
 type entry struct {

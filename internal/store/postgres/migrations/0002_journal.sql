@@ -1,3 +1,6 @@
+-- A lateral subquery with a limit says in which order tables are looked up: a plan
+-- that was made while nudge or wait was empty must not read all runs later.
+--
 -- One call is one job of a group commit. A function says no by its code, having
 -- written nothing that matters without the rest:
 --   0 done, 1 a person's key changed, 2 the once key is taken, 3 the order key's
@@ -44,8 +47,9 @@ begin
   if p_k is not null then
     insert into wait(k, run, path, since, until) select k, p_run, p, s, nullif(u, 0) from unnest(p_k, p_path, p_since, p_until) w(k, p, s, u)
       on conflict (k, run, path) do update set since = excluded.since, until = excluded.until;
-    select exists (select 1 from unnest(p_k, p_since) w(k, s) join event_key ek on ek.k = w.k join event e on e.id = ek.event
-      where e.received >= w.s and not exists (select 1 from taken t where t.run = p_run and t.event = e.id)) into v_found;
+    select exists (select 1 from unnest(p_k, p_since) w(k, s) cross join lateral (select ek.event from event_key ek where ek.k = w.k offset 0) ek
+      cross join lateral (select 1 from event e where e.id = ek.event and e.received >= w.s limit 1) e
+      where not exists (select 1 from taken t where t.run = p_run and t.event = ek.event)) into v_found;
   end if;
   return v_found;
 end $$;
@@ -240,8 +244,9 @@ begin
             (select id, lease_until, false from run
               where lease_until is not null and lease_until <= n and prio = c and state in (2, 4) and due is null order by lease_until limit 4 * v_want + 64)
             union all
-            (select k.run, k.at, true from nudge k join run r on r.id = k.run
-              where r.prio = c and (r.state = 3 or r.state = 2 and r.due is not null) and coalesce(r.lease_until, 0) <= n order by k.at limit 4 * v_want + 64)
+            (select k.run, k.at, true from nudge k cross join lateral (select 1 from run r where r.id = k.run
+                and r.prio = c and (r.state = 3 or r.state = 2 and r.due is not null) and coalesce(r.lease_until, 0) <= n limit 1) r
+              order by k.at limit 4 * v_want + 64)
           ) x group by x.id
         ) q join run r on r.id = q.id
         where coalesce(r.lease_until, 0) <= n and r.ended is null
@@ -304,8 +309,8 @@ begin
     v_next := least(v_next, v);
     v := null;
   end loop;
-  select min(k.at) into v from nudge k join run r on r.id = k.run
-    where (r.state = 3 or r.state = 2 and r.due is not null) and coalesce(r.lease_until, 0) <= n;
+  select min(k.at) into v from nudge k cross join lateral (select 1 from run r where r.id = k.run
+    and (r.state = 3 or r.state = 2 and r.due is not null) and coalesce(r.lease_until, 0) <= n limit 1) r;
   v_next := least(v_next, v);
   select min(due) into v from outbox where attempts > 0 and (holder is null or holder = p_holder);
   return least(v_next, v);
@@ -319,8 +324,8 @@ declare
 begin
   insert into event_key(k, event) values (p_k, p_event) on conflict do nothing;
   with woken as (insert into nudge(run, at)
-    select distinct w.run, p_now from wait w join run r on r.id = w.run
-      where w.k = p_k and w.since <= p_received and (r.state in (2, 3) or r.state = 4 and r.due is null) returning 1)
+    select w.run, p_now from (select distinct run from wait where k = p_k and since <= p_received) w
+      cross join lateral (select 1 from run r where r.id = w.run and (r.state in (2, 3) or r.state = 4 and r.due is null) limit 1) r returning 1)
   select count(*) into v_woken from woken;
   return v_woken;
 end $$;
