@@ -14,11 +14,12 @@ import (
 // The scripts run the program that users run: `dime` is this test binary in a
 // process of its own, signals and all.
 func TestMain(m *testing.M) {
-	os.Exit(testscript.RunMain(m, map[string]func() int{"dime": func() int {
+	testscript.Main(m, map[string]func(){"dime": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		return execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	}}))
+		code := execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+		stop()
+		os.Exit(code)
+	}})
 }
 
 func TestScripts(t *testing.T) {

@@ -407,7 +407,7 @@ func (s *server) drain() {
 	s.engine.Drain(ctx)
 	for face, srv := range s.faces() {
 		if err := srv.Shutdown(ctx); err != nil {
-			s.log.Warn("closing the "+face+" face", "err", err)
+			s.log.Warn("closing a face", "face", face, "error", err)
 		}
 	}
 }

@@ -29,7 +29,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -405,17 +404,8 @@ func (c *caller) build(call connectors.Call) (httpclient.Request, error) {
 }
 
 func asText(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return ""
-	case string:
-		return v
-	case bool:
-		return strconv.FormatBool(v)
-	case int:
-		return strconv.Itoa(v)
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
+	if t, ok := schema.Text(v); ok {
+		return t
 	}
 	b, _ := schema.Canonical(v)
 	return string(b)

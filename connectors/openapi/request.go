@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/dime-bus/dime/connectors"
@@ -389,17 +388,10 @@ func (q *query) add(p *param, v any) {
 
 // joined is a value as the text of a parameter.
 func joined(v any, sep string) string {
+	if t, ok := schema.Text(v); ok {
+		return t
+	}
 	switch v := v.(type) {
-	case nil:
-		return ""
-	case string:
-		return v
-	case bool:
-		return strconv.FormatBool(v)
-	case int:
-		return strconv.Itoa(v)
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
 	case []any:
 		ts := make([]string, len(v))
 		for i, x := range v {

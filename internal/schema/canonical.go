@@ -111,6 +111,24 @@ func appendFloat(b []byte, f float64) ([]byte, error) {
 	return strconv.AppendFloat(b, f, 'f', -1, 64), nil
 }
 
+// Text writes a single value without JSON's quotes, as it stands in a path, a query
+// or a header; nil is "". ok is false for lists and objects.
+func Text(v any) (text string, ok bool) {
+	switch v := v.(type) {
+	case nil:
+		return "", true
+	case string:
+		return v, true
+	case bool:
+		return strconv.FormatBool(v), true
+	case int:
+		return strconv.Itoa(v), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	}
+	return "", false
+}
+
 const hexDigits = "0123456789abcdef"
 
 func appendString(b []byte, s string) ([]byte, error) {
