@@ -64,13 +64,19 @@ func (s *server) openStore(ctx context.Context, key []byte, erased store.Erasure
 }
 
 // openBus opens the bus over RabbitMQ, or over the store's own tables.
-func (s *server) openBus() {
+func (s *server) openBus() error {
 	if !s.cfg.Bus.Set() {
 		s.bus = embedded.New(s.store, clock.Real{}, s.log)
-	} else {
-		s.bus = amqp.New(amqp.Options{URLs: nodes(s.cfg.Bus), Log: s.log})
+		s.closers = append(s.closers, s.bus.Close)
+		return nil
 	}
-	s.closers = append(s.closers, s.bus.Close)
+	broker := amqp.New(amqp.Options{URLs: nodes(s.cfg.Bus), History: s.store, Log: s.log})
+	s.bus = broker
+	s.closers = append(s.closers, broker.Close)
+	if !s.has(config.Worker) {
+		return nil
+	}
+	return broker.KeepLog()
 }
 
 // nodes are a bus's URLs with the password as it is now.

@@ -63,6 +63,8 @@ type server struct {
 	zone      *time.Location   // the city's
 	documents *archive.Archive // nil where none are issued
 
+	handed map[string]net.Listener // sockets of the service manager, by face
+
 	reloading sync.Mutex
 	inForce   atomic.Pointer[gateway.City]
 	ready     atomic.Bool
@@ -106,9 +108,14 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	if err := s.openStore(ctx, key, erased); err != nil {
 		return s, err
 	}
-	s.openBus()
+	if err := s.openBus(); err != nil {
+		return s, err
+	}
 
-	if s.admin, err = listen("admin", cfg.Admin); err != nil {
+	if s.handed, err = inherited(os.Getenv, os.Getpid()); err != nil {
+		return s, err
+	}
+	if s.admin, err = s.listen("admin", cfg.Admin); err != nil {
 		return s, err
 	}
 	s.closers = append(s.closers, ignoreClosed(s.admin))
@@ -211,11 +218,11 @@ func (s *server) listenOutside() (soap net.Listener, err error) {
 	if !s.has(config.Gateway) {
 		return nil, nil
 	}
-	if s.public, err = listen("listen", s.cfg.Listen); err != nil {
+	if s.public, err = s.listen("listen", s.cfg.Listen); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, ignoreClosed(s.public))
-	if s.soap, err = listen("soap", soapAddr(s.cfg)); err != nil {
+	if s.soap, err = s.listen("soap", soapAddr(s.cfg)); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, ignoreClosed(s.soap))
@@ -404,12 +411,39 @@ func (s *server) drain() {
 	s.ready.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Engine.Drain)
 	defer cancel()
+	if s.handed["listen"] != nil {
+		s.handOver(ctx)
+	}
 	s.engine.Drain(ctx)
 	for face, srv := range s.faces() {
 		if err := srv.Shutdown(ctx); err != nil {
 			s.log.Warn("closing a face", "face", face, "error", err)
 		}
 	}
+}
+
+// retireWithin is how long connections that are kept alive may bring one more
+// request before they are closed.
+const retireWithin = time.Second
+
+// handOver leaves the sockets to the next life of this process: what comes from
+// here on waits in their queues, what has come is answered in full.
+func (s *server) handOver(ctx context.Context) {
+	var all sync.WaitGroup
+	for face, srv := range s.faces() {
+		if face == "admin" {
+			continue // it shows how the rest goes
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			srv.Retire(ctx, retireWithin)
+			if err := srv.Shutdown(ctx); err != nil {
+				s.log.Warn("closing the "+face+" face", "err", err)
+			}
+		}()
+	}
+	all.Wait()
 }
 
 // close gives everything back, last opened first.

@@ -136,6 +136,8 @@ var owners = [...]Owner{
 	{Library: "github.com/fsnotify/fsnotify", By: []string{"cmd/..."}, Because: "Hot reload watches the content folder."},
 	{Library: "github.com/spf13", By: []string{"cmd/..."}},
 	{Library: "github.com/rogpeppe/go-internal", By: []string{"cmd/..."}, Tests: true, Because: "testscript and txtar are the form of golden tests."},
+	{Library: "github.com/Shopify/toxiproxy/v2", Tests: true, Because: "test/kill lets connections be slow or cut."},
+	{Library: "github.com/rs/zerolog", Tests: true, Because: "Toxiproxy asks for a logger of it."},
 	{Library: "github.com/google/go-cmp", Tests: true, Because: "Tests and suites (storetest ...) are the standard library and go-cmp."},
 	{Library: "golang.org/x/text", By: []string{"internal/page", "internal/gateway/...", "internal/taxcode"}, Because: "Language negotiation at the edge; names without their accents."},
 }

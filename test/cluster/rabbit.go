@@ -158,7 +158,28 @@ func StartRabbit(ctx context.Context, o RabbitOptions) (_ *RabbitMQ, err error) 
 			return nil, err
 		}
 	}
+	if err := r.spread(ctx); err != nil {
+		return nil, err
+	}
 	return r, nil
+}
+
+// spread gives what the definitions made a member on every node: they are loaded
+// by the first node, before there are others (deploy/rabbitmq/README.md).
+func (r *RabbitMQ) spread(ctx context.Context) error {
+	if len(r.Nodes) < 2 {
+		return nil
+	}
+	first := r.Nodes[0]
+	if _, err := first.Ctl(ctx, "await_online_nodes", strconv.Itoa(len(r.Nodes))); err != nil {
+		return err
+	}
+	for _, n := range r.Nodes {
+		if _, err := first.tool(ctx, "rabbitmq-queues", "grow", n.Name, "all"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *RabbitMQ) path(name string) string { return filepath.Join(r.dir, name) }
@@ -310,12 +331,16 @@ func (n *RabbitNode) end(s syscall.Signal) error {
 
 // Ctl runs rabbitmqctl on the node.
 func (n *RabbitNode) Ctl(ctx context.Context, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, rabbitBin+"/rabbitmqctl", append([]string{"-q", "-n", n.Name}, args...)...)
+	return n.tool(ctx, "rabbitmqctl", args...)
+}
+
+func (n *RabbitNode) tool(ctx context.Context, name string, args ...string) (string, error) {
+	c := exec.CommandContext(ctx, rabbitBin+"/"+name, append([]string{"-q", "-n", n.Name}, args...)...)
 	c.Env = append(slices.Clone(n.env), "RABBITMQ_NODENAME="+n.Name)
 	c.Dir = n.r.dir
 	out, err := c.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("running rabbitmqctl %s: %w: %s", args[0], err, out)
+		return "", fmt.Errorf("running %s %s: %w: %s", name, args[0], err, out)
 	}
 	return string(out), nil
 }

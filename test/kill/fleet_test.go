@@ -25,6 +25,7 @@ type fleet struct {
 	pg      *cluster.PostgresServer
 	mq      *cluster.RabbitMQ
 	store   string   // URL without its password
+	between *toxic   // between the processes and PostgreSQL
 	env     []string // of every process
 	members []*member
 	fronts  map[string]*front
@@ -104,6 +105,8 @@ func (f *fleet) secrets() {
 	}
 	password, _ := u.User.Password()
 	u.User = url.User(u.User.Username())
+	f.between = newToxic(f.t, "postgres", u.Host)
+	u.Host = f.between.addr
 	f.store = u.String()
 	files := map[string]string{"store": password, "master": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}
 	for user, secret := range f.mq.Users {

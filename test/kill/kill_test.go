@@ -76,9 +76,10 @@ type load struct {
 	stop atomic.Bool
 	wg   sync.WaitGroup
 
-	mu     sync.Mutex
-	jobs   []*job
-	errors []string
+	mu      sync.Mutex
+	jobs    []*job
+	ordered int // requests of kill-order
+	errors  []string
 }
 
 func startLoad(r *rig, citizens int, tell bool, rnd *rand.Rand) *load {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/dime-bus/dime/internal/bus"
 	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/store"
 )
 
 // Options of New; zero values give the defaults, URLs has none.
@@ -51,8 +52,9 @@ type Options struct {
 	Window         int           // publications that await their confirm; 1,000
 	Channels       int           // that publish; 2
 	DrainFor       time.Duration // how long Close waits for acks; 10 s, negative: not at all
-	// Unlogged leaves out the log, for a bus whose topics nobody catches up on.
-	Unlogged bool
+	// History is where the log lies that KeepLog writes and Log reads; nil for a bus
+	// whose topics nobody catches up on.
+	History store.Queues
 }
 
 // Nodes is Options.URLs for URLs that don't change.
@@ -82,7 +84,7 @@ type Bus struct {
 	stop    context.CancelFunc
 	out, in *link // publish, consume: a blocked publisher must not keep acks back
 	pub     *publisher
-	log     *follower
+	logs    sync.WaitGroup
 
 	mu      sync.Mutex
 	closing bool // hands out nothing more
@@ -132,7 +134,6 @@ func New(o Options) *Bus {
 	b.out = newLink(b, "publish", b.declareBase)
 	b.in = newLink(b, "consume", b.declareBase)
 	b.pub = newPublisher(b)
-	b.log = newFollower(b)
 	return b
 }
 
@@ -313,7 +314,7 @@ func (b *Bus) end(ctx context.Context) error {
 	b.closed = true
 	b.mu.Unlock()
 	b.stop()
-	b.log.wg.Wait()
+	b.logs.Wait()
 	b.pub.wg.Wait()
 	b.out.wg.Wait()
 	b.in.wg.Wait()

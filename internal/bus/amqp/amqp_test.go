@@ -1,6 +1,7 @@
 package amqp_test
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/dime-bus/dime/internal/bus"
 	"github.com/dime-bus/dime/internal/bus/amqp"
 	"github.com/dime-bus/dime/internal/bus/bustest"
+	"github.com/dime-bus/dime/internal/store/sqlite"
 	"github.com/dime-bus/dime/test/cluster"
 )
 
@@ -93,7 +95,13 @@ func newCity(t testing.TB, r *cluster.RabbitMQ) *city {
 func (c *city) process(n *network) *amqp.Bus {
 	o := c.o
 	o.Dial = n.dial
-	return amqp.New(o)
+	b := amqp.New(o)
+	if o.History != nil {
+		if err := b.KeepLog(); err != nil {
+			o.Log.Error("keeping the log", "error", err)
+		}
+	}
+	return b
 }
 
 func (c *city) open(t testing.TB) *amqp.Bus {
@@ -146,6 +154,12 @@ func (c *city) parked(t *testing.T, queue string) map[string]string {
 func contract(t *testing.T, r *cluster.RabbitMQ) {
 	bustest.Run(t, func(t *testing.T) bustest.Harness {
 		c := newCity(t, r)
+		history, err := sqlite.Open(context.Background(), sqlite.Options{Path: sqlite.Memory})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = history.Close() })
+		c.o.History = history
 		h := bustest.Harness{Backoff: c.o.Rungs[0], Limit: c.o.DeliveryLimit, Repeats: true, Parked: c.parked}
 		n := new(network)
 		now := c.process(n)

@@ -172,13 +172,6 @@ func (b *Bus) declareBase(conn *amqp091.Connection) error {
 			return d.exchange(n+".in", amqp091.ExchangeTopic, false, amqp091.Table{"alternate-exchange": n + ".alt"})
 		},
 	}
-	if !b.o.Unlogged {
-		steps = append(steps,
-			func() error {
-				return d.queue(n+".log", amqp091.Table{"x-queue-type": "stream", "x-max-age": "7D"})
-			},
-			func() error { return d.bind(n+".log", "#", n+".in", nil) })
-	}
 	for _, r := range b.o.Rungs {
 		name := b.rungName(r)
 		// The routing key is the queue to go back to: the rung names no other, so
