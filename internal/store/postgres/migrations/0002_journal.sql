@@ -236,7 +236,7 @@ begin
       v_want := case when pass = 1 then least(p_quota[c + 1], p_max - v_took) else p_max - v_took end;
       continue when v_want <= 0;
       select array_agg(id order by d, id) into v_got from (
-        select r.id, q.d from (
+        select q.id, q.d from (
           select x.id, min(x.d) as d, bool_or(x.nudged) as nudged from (
             (select id, due as d, false as nudged from run
               where prio = c and due is not null and due <= n and coalesce(lease_until, 0) <= n order by due limit 4 * v_want + 64)
@@ -247,11 +247,11 @@ begin
             (select k.run, k.at, true from nudge k cross join lateral (select 1 from run r where r.id = k.run
                 and r.prio = c and (r.state = 3 or r.state = 2 and r.due is not null) and coalesce(r.lease_until, 0) <= n limit 1) r
               order by k.at limit 4 * v_want + 64)
-          ) x group by x.id
-        ) q join run r on r.id = q.id
-        where coalesce(r.lease_until, 0) <= n and r.ended is null
+          ) x group by x.id order by min(x.d), x.id
+        ) q cross join lateral (select 1 from run r where r.id = q.id and coalesce(r.lease_until, 0) <= n and r.ended is null
           and (r.due <= n or r.state in (2, 4) and r.due is null or q.nudged and r.state in (2, 3))
-        order by q.d, r.id limit v_want for update of r skip locked
+          for update skip locked) r
+        limit v_want
       ) locked;
       if v_got is not null then
         update run set state = case when state in (1, 3) then 2 else state end, due = null, epoch = nextval('epoch'),
