@@ -26,6 +26,10 @@ mistake, then answer on --listen (public) and --admin. Files under --content are
 watched: a change is checked whole and put in force at once, or refused with the
 old set kept. SIGTERM drains and stops.
 
+Sockets that a service manager hands over (LISTEN_FDS, called listen, admin or soap:
+deploy/systemd) are used in place of its own; then a SIGTERM leaves them to the
+next process, and no request fails between the two.
+
 Every flag but --content is also DIME_<FLAG> in the environment and a line of
 config/dime.yaml; the command line wins, then the environment.`,
 		Args: cobra.NoArgs,

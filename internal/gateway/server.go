@@ -6,12 +6,19 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
+	"time"
 )
 
 // Server serves a handler on a listener with the edge's limits in force.
 type Server struct {
 	http *http.Server
 	l    net.Listener
+
+	retiring atomic.Bool
+	served   chan struct{} // closed when nothing is accepted any more
+	open     atomic.Int64  // connections
+	closed   chan struct{} // receives when one of them was
 }
 
 // NewServer prepares the server; the listener is wrapped by Guard.
@@ -19,8 +26,10 @@ func NewServer(l net.Listener, h http.Handler, limits Limits, log *slog.Logger) 
 	limits = limits.Or(DefaultLimits())
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // Guard reads HTTP/1 framing and nothing else
-	return &Server{l: Guard(l, limits), http: &http.Server{
-		Handler:           h,
+	s := &Server{l: Guard(l, limits), served: make(chan struct{}), closed: make(chan struct{}, 1)}
+	s.http = &http.Server{
+		Handler:           s.last(h),
+		ConnState:         s.count,
 		ReadHeaderTimeout: limits.HeaderWithin,
 		ReadTimeout:       limits.BodyWithin,
 		IdleTimeout:       limits.Idle,
@@ -28,7 +37,58 @@ func NewServer(l net.Listener, h http.Handler, limits Limits, log *slog.Logger) 
 		MaxHeaderBytes: max(limits.Headers-4<<10, 1<<10),
 		Protocols:      &protocols,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}}
+	}
+	return s
+}
+
+// last tells the clients of a server that retires to come back on a new
+// connection.
+func (s *Server) last(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.retiring.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.open.Add(-1)
+		select {
+		case s.closed <- struct{}{}:
+		default:
+		}
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// Retire takes no new connection, but leaves those that wait in the socket's queue
+// to whoever listens there next, and answers one more request on each open
+// connection, within a time: closing what is kept alive would meet requests that
+// are on their way. Shutdown comes after it.
+func (s *Server) Retire(ctx context.Context, within time.Duration) {
+	s.retiring.Store(true)
+	_ = s.l.Close() // Serve's error says whether it failed
+	over := time.NewTimer(within)
+	defer over.Stop()
+	select {
+	case <-s.served:
+	case <-ctx.Done():
+		return
+	}
+	for s.open.Load() > 0 {
+		select {
+		case <-s.closed:
+		case <-over.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Addr is where it listens.
@@ -36,10 +96,12 @@ func (s *Server) Addr() net.Addr { return s.l.Addr() }
 
 // Serve returns when the server is shut down, with nil, or when it fails.
 func (s *Server) Serve() error {
-	if err := s.http.Serve(s.l); !errors.Is(err, http.ErrServerClosed) {
-		return err
+	defer close(s.served)
+	err := s.http.Serve(s.l)
+	if errors.Is(err, http.ErrServerClosed) || s.retiring.Load() && errors.Is(err, net.ErrClosed) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Shutdown takes no new connection and waits for the requests under way, until
