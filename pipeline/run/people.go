@@ -286,8 +286,9 @@ func brokenAnswer(pub, path string) string {
 	return fmt.Sprintf("the answer of %[2]q broke its contract: first state its result, dime runs resolve %[1]s --path '%[2]s' --happened yes --result JSON; without it neither the next steps nor its undo know it", pub, path)
 }
 
-func (e *Engine) skip(ctx context.Context, pub string, a Act) (Report, error) {
-	n, err := a.person(e, "skip")
+// byPerson carries out an act on a run that it holds meanwhile; n is the act's record.
+func (e *Engine) byPerson(ctx context.Context, pub, act string, a Act, do func(x *exec, n *entry) (Report, error)) (Report, error) {
+	n, err := a.person(e, act)
 	if err != nil {
 		return Report{}, err
 	}
@@ -298,6 +299,14 @@ func (e *Engine) skip(ctx context.Context, pub string, a Act) (Report, error) {
 		return Report{}, err
 	}
 	defer release()
+	return do(x, n)
+}
+
+func (e *Engine) skip(ctx context.Context, pub string, a Act) (Report, error) {
+	return e.byPerson(ctx, pub, "skip", a, func(x *exec, n *entry) (Report, error) { return x.skip(pub, a, n) })
+}
+
+func (x *exec) skip(pub string, a Act, n *entry) (Report, error) {
 	switch {
 	case x.state != store.Parked:
 		return Report{}, fault.New(fault.Conflict, "run %s is %s: only parked runs are skipped", pub, x.state)
@@ -327,17 +336,10 @@ func (e *Engine) skip(ctx context.Context, pub string, a Act) (Report, error) {
 // settleRun is a person's word that nothing is left to do about a failed run: it is
 // no dead letter any more, and goes when the runs of its route do (semantics 10.6).
 func (e *Engine) settleRun(ctx context.Context, pub string, a Act) (Report, error) {
-	n, err := a.person(e, "settle")
-	if err != nil {
-		return Report{}, err
-	}
-	clock.Enter(e.clock)
-	defer clock.Leave(e.clock)
-	x, release, err := e.hold(ctx, pub, a.DryRun)
-	if err != nil {
-		return Report{}, err
-	}
-	defer release()
+	return e.byPerson(ctx, pub, "settle", a, func(x *exec, n *entry) (Report, error) { return x.settled(pub, a, n) })
+}
+
+func (x *exec) settled(pub string, a Act, n *entry) (Report, error) {
 	switch x.state {
 	case store.Failed:
 	case store.Parked:

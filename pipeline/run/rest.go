@@ -10,6 +10,7 @@ import (
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run/codec"
+	"github.com/dime-bus/dime/pipeline/run/occurrence"
 	"github.com/dime-bus/dime/pipeline/run/shape"
 	"github.com/dime-bus/dime/pipeline/step"
 )
@@ -152,7 +153,7 @@ func (x *exec) Delay(_ context.Context, f *step.Frame, s *language.Step, path st
 		if err != nil {
 			return failing(fault.From(err)), nil
 		}
-		due, err = dueAt(v, x.now(), f.Env.Zone)
+		due, err = occurrence.Due(v, x.now(), f.Env.Zone)
 		if err != nil {
 			return failing(fault.From(err)), nil
 		}
@@ -163,24 +164,6 @@ func (x *exec) Delay(_ context.Context, f *step.Frame, s *language.Step, path st
 	}
 	x.add(&entry{kind: store.Rest, path: path, at: x.now(), x: map[string]any{"why": "delay", "wake": codec.Millis(due)}})
 	return step.Outcome{Kind: step.Rest, Wake: due}, nil
-}
-
-// dueAt reads what `delay: =EXPR` gave: an instant, or a period from now.
-func dueAt(v any, now time.Time, zone *time.Location) (time.Time, error) {
-	switch d := v.(type) {
-	case time.Time:
-		return d, nil
-	case time.Duration:
-		return now.Add(d), nil
-	case expression.Period:
-		return d.After(now, zone).UTC(), nil
-	case string:
-		t, err := time.Parse(time.RFC3339Nano, d)
-		if err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fault.New(fault.Internal, "a delay needs an instant or a period")
 }
 
 // Reply implements step.Effects: the answer is sent after the commit that holds

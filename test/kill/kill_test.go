@@ -88,7 +88,8 @@ func startLoad(r *rig, citizens int, tell bool, rnd *rand.Rand) *load {
 		seed := rnd.Uint64()
 		l.wg.Go(func() { l.citizen(c, tell, rand.New(rand.NewPCG(seed, 1))) })
 	}
-	l.wg.Go(func() { l.operator(rand.New(rand.NewPCG(rnd.Uint64(), 2))) })
+	seed := rnd.Uint64()
+	l.wg.Go(func() { l.operator(rand.New(rand.NewPCG(seed, 2))) })
 	return l
 }
 

@@ -1,4 +1,4 @@
-// Package occurrence says when timers fire (semantics 5.6).
+// Package occurrence says when timers fire and delays end (semantics 5.6, 5.7).
 package occurrence
 
 import (
