@@ -44,6 +44,20 @@ type PostgresOptions struct {
 	// Settings go behind ours in postgresql.conf: lines of that file.
 	Settings string
 	Port     int // a free one if zero
+	// Disk is the size in MiB of a disk of its own for the cluster's folder, which
+	// only root can give it (see CanMount); 0: the folder's.
+	Disk int
+}
+
+// CanMount says whether PostgresOptions.Disk works here.
+func CanMount(dir string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root can mount a small disk")
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		return fmt.Errorf("mounting a small disk: %w", err)
+	}
+	return syscall.Unmount(dir, syscall.MNT_DETACH)
 }
 
 // PostgresServer is a private server. Its methods are for one goroutine.
@@ -53,6 +67,7 @@ type PostgresServer struct {
 	cmd           *exec.Cmd
 	log           *os.File
 	exited        chan struct{}
+	mounted       bool
 }
 
 // StartPostgres makes a cluster in dir, which must be empty and is made if it is
@@ -76,25 +91,62 @@ func StartPostgres(dir string, o PostgresOptions) (*PostgresServer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the cluster's folder: %w", err)
 	}
+	segments := "--wal-segsize=16"
+	if o.Disk > 0 {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", o.Disk)); err != nil {
+			return nil, fmt.Errorf("mounting a small disk: %w", err)
+		}
+		s.mounted, segments = true, "--wal-segsize=1"
+		o.Settings = "min_wal_size = 4MB\nmax_wal_size = 8MB\n" + o.Settings
+	}
+	if err := s.make(dir, segments, o); err != nil {
+		return nil, errors.Join(err, s.unmount())
+	}
+	return s, nil
+}
+
+// Dir is the cluster's folder.
+func (s *PostgresServer) Dir() string { return s.dir }
+
+// Running says whether the server's process lives.
+func (s *PostgresServer) Running() bool {
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+func (s *PostgresServer) unmount() error {
+	if !s.mounted {
+		return nil
+	}
+	s.mounted = false
+	return syscall.Unmount(s.dir, syscall.MNT_DETACH)
+}
+
+// make fills the folder and starts the server.
+func (s *PostgresServer) make(dir, segments string, o PostgresOptions) error {
 	pw := filepath.Join(dir, "pw")
 	if err := os.WriteFile(pw, []byte(s.password), 0o600); err != nil {
-		return nil, fmt.Errorf("writing the cluster's password: %w", err)
+		return fmt.Errorf("writing the cluster's password: %w", err)
 	}
 	who, err := runner()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if who != nil { // the server refuses to run as root
 		if err := giveTo(who, dir, pw); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	init := exec.Command(filepath.Join(postgresBin, "initdb"), "--pgdata", filepath.Join(dir, "data"), "--username=dime_test",
-		"--pwfile", pw, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync")
+		"--pwfile", pw, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync", segments)
 	init.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	init.Dir = dir
 	if out, err := init.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("making a cluster: %w: %s", err, out)
+		return fmt.Errorf("making a cluster: %w: %s", err, out)
 	}
 	fsync := "on"
 	if o.Unsafe {
@@ -113,16 +165,13 @@ log_min_messages = warning
 `, s.port, fsync, o.Settings)
 	f, err := os.OpenFile(filepath.Join(dir, "data", "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
-		return nil, fmt.Errorf("writing the cluster's settings: %w", err)
+		return fmt.Errorf("writing the cluster's settings: %w", err)
 	}
 	_, err = f.WriteString(conf)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("writing the cluster's settings: %w", err)
+		return fmt.Errorf("writing the cluster's settings: %w", err)
 	}
-	if err := s.Start(); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s.Start()
 }
 
 // runner is who runs the server where the test is root; nil: the test itself.
@@ -429,7 +478,7 @@ func PostgresFor(t testing.TB, o PostgresOptions) *PostgresServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Kill(); err != nil {
+		if err := errors.Join(s.Kill(), s.unmount()); err != nil {
 			t.Error(err)
 		}
 	})
