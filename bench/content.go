@@ -149,6 +149,8 @@ func benches() []bench {
 		{"timeline", benchTimeline},
 		{"queue", benchQueue},
 		{"latency", benchQueueLatency},
+		{"broker", benchBroker},
+		{"broker_latency", benchBrokerLatency},
 		{"accept", benchAccept},
 		{"journal", benchJournal},
 		{"lint", benchLint},

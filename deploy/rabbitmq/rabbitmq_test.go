@@ -152,6 +152,7 @@ func roles(t *testing.T, r *cluster.RabbitMQ) {
 		{"dime-worker", "delete a rung", false, remove},
 		{"dime-worker", "empty a rung", false, consume("dime.again.1s", nil)},
 		{"dime-gateway", "publish an event", true, publish("dime.in", "a.b")},
+		{"dime-gateway", "publish an event with an order key", true, publish("dime.keyed", "a.b")},
 		{"dime-gateway", "consume a group's queue", false, consume("dime.group.r", nil)},
 		{"dime-gateway", "declare a queue", false, declare("dime.group.mine")},
 		{"dime-gateway", "publish past the topics", false, publish("", "dime.group.r")},

@@ -11,7 +11,9 @@
 //     subscribed, at least once, each message to one consumer of the group;
 //     several groups each get a copy. Topic "a.*" takes all with that prefix, "*" all.
 //   - Messages with the same MetaKey are handed to a group in the order of
-//     publication, the next when the one before is acked or parked.
+//     publication, the next when the one before is acked or parked. Messages
+//     without one owe each other no order: what comes again may come behind what
+//     was published after it.
 //   - A nacked message comes again after a back-off; after the delivery limit it
 //     is parked with its reason, so that no message can make a hot loop.
 //   - At most the group's prefetch is unacked at a time.

@@ -158,16 +158,21 @@ func (b *Bus) Publish(topic string, msgs ...*message.Message) error {
 	if len(topic) > 255 { // shortstr, AMQP 0-9-1 §4.2.1
 		return fmt.Errorf("publishing: a topic has at most 255 bytes, this one has %d", len(topic))
 	}
-	return b.publish(b.o.Name+".in", topic, msgs)
+	return b.publish(func(m *message.Message) string {
+		if m.Metadata.Get(bus.MetaKey) != "" {
+			return b.o.Name + ".keyed"
+		}
+		return b.o.Name + ".in"
+	}, topic, msgs)
 }
 
 // PublishTo publishes to an exchange that others own; "" with a queue's name as
 // the key is that queue. The broker must route each message to a queue.
 func (b *Bus) PublishTo(exchange, key string, msgs ...*message.Message) error {
-	return b.publish(exchange, key, msgs)
+	return b.publish(func(*message.Message) string { return exchange }, key, msgs)
 }
 
-func (b *Bus) publish(exchange, key string, msgs []*message.Message) error {
+func (b *Bus) publish(exchange func(*message.Message) string, key string, msgs []*message.Message) error {
 	b.mu.Lock()
 	closed := b.closed
 	b.mu.Unlock()
@@ -186,7 +191,7 @@ func (b *Bus) publish(exchange, key string, msgs []*message.Message) error {
 		if err != nil {
 			return fmt.Errorf("publishing %s: %w", key, err)
 		}
-		jobs[i] = job{exchange: exchange, key: key, p: p}
+		jobs[i] = job{exchange: exchange(m), key: key, p: p}
 	}
 	ctx, cancel := context.WithTimeout(msgs[0].Context(), b.o.PublishTimeout)
 	defer cancel()

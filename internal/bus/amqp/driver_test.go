@@ -104,27 +104,37 @@ func fromWatermill(t *testing.T, c *city) {
 func toWatermill(t *testing.T, c *city) {
 	b := c.open(t)
 	subscribe(t, b, "g", "t") // declares the bus
-	theirs, err := watermillamqp.NewSubscriber(c.watermillConfig(), watermill.NopLogger{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer theirs.Close()
-	in, err := theirs.Subscribe(t.Context(), "person.moved")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := message.NewMessage("1", []byte(`{"a":1}`))
-	want := message.Metadata{bus.MetaType: "person.moved", bus.MetaTime: "2026-11-24T08:00:00Z", bus.MetaKey: "k"}
-	for k, v := range want {
-		m.Metadata.Set(k, v)
-	}
-	if err := b.Publish("person.moved", m); err != nil {
-		t.Fatal(err)
-	}
-	got := next(t, in)
-	got.Ack()
-	if d := cmp.Diff(want, got.Metadata); d != "" || got.UUID != "1" || string(got.Payload) != `{"a":1}` {
-		t.Fatal(d, got.UUID, string(got.Payload))
+	for _, exchange := range []string{".in", ".keyed"} {
+		config := c.watermillConfig()
+		config.Exchange.GenerateName = func(string) string { return c.name + exchange }
+		theirs, err := watermillamqp.NewSubscriber(config, watermill.NopLogger{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer theirs.Close()
+		in, err := theirs.Subscribe(t.Context(), "person.moved")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := message.NewMessage("1", []byte(`{"a":1}`))
+		want := message.Metadata{bus.MetaType: "person.moved", bus.MetaTime: "2026-11-24T08:00:00Z"}
+		if exchange == ".keyed" {
+			want[bus.MetaKey] = "k"
+		}
+		for k, v := range want {
+			m.Metadata.Set(k, v)
+		}
+		if err := b.Publish("person.moved", m); err != nil {
+			t.Fatal(err)
+		}
+		got := next(t, in)
+		got.Ack()
+		if d := cmp.Diff(want, got.Metadata); d != "" || got.UUID != "1" || string(got.Payload) != `{"a":1}` {
+			t.Fatal(d, got.UUID, string(got.Payload))
+		}
+		if err := theirs.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
