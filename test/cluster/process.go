@@ -5,10 +5,13 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -65,4 +68,38 @@ func (p *process) end(s syscall.Signal) error {
 		<-p.done
 	}
 	return nil
+}
+
+// listens says whether the process itself listens at a loopback address.
+func (p *process) listens(addr string) (bool, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return false, fmt.Errorf("reading port %q: %w", port, err)
+	}
+	text, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return false, fmt.Errorf("asking who listens: %w", err)
+	}
+	var inode string
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) >= 10 && f[3] == "0A" && f[1] == fmt.Sprintf("0100007F:%04X", n) { // 0A: listening (proc(5))
+			inode = f[9]
+		}
+	}
+	dir := "/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/fd"
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false, nil //nolint:nilerr // it has ended, which its waiter sees
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && inode != "" && to == "socket:["+inode+"]" {
+			return true, nil
+		}
+	}
+	return false, nil
 }

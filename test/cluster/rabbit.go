@@ -58,15 +58,23 @@ type RabbitNode struct {
 	dir string
 	env []string
 
+	unmount func() error // nil without a small disk
+
 	mu sync.Mutex
 	p  *process
 }
+
+// Dir is the node's folder.
+func (n *RabbitNode) Dir() string { return n.dir }
 
 // RabbitOptions say how it is started.
 type RabbitOptions struct {
 	Nodes int
 	// Set has keys of rabbitmq.conf that differ from deploy/rabbitmq/rabbitmq.conf.
 	Set map[string]string
+	// Disk is the size in MiB of a disk of its own for each node, which only root can
+	// give it (see CanMount); 0: the temporary folder's.
+	Disk int
 }
 
 // Rabbit starts a broker that ends with the test. With one node it is the one
@@ -100,24 +108,46 @@ func OwnRabbit(t testing.TB, o RabbitOptions) *RabbitMQ {
 }
 
 // StartRabbit starts a broker and waits until all its nodes take connections.
-func StartRabbit(ctx context.Context, o RabbitOptions) (_ *RabbitMQ, err error) {
+// Between the choice of its ports and their use another process may take one, so
+// what ends for that reason begins again with others.
+func StartRabbit(ctx context.Context, o RabbitOptions) (*RabbitMQ, error) {
+	return startRabbit(ctx, o, freePorts)
+}
+
+// startTries is how often taken ports are answered with others.
+const startTries = 4
+
+func startRabbit(ctx context.Context, o RabbitOptions, choose func(n int) ([]int, error)) (*RabbitMQ, error) {
 	if _, err := os.Stat(rabbitBin + "/rabbitmq-server"); err != nil {
 		return nil, fmt.Errorf("starting RabbitMQ: %w; install Debian's package rabbitmq-server", err)
 	}
+	for n := 1; ; n++ {
+		// epmd and, from each node, AMQP and Erlang's distribution.
+		ports, err := choose(1 + 2*o.Nodes)
+		if err != nil {
+			return nil, fmt.Errorf("starting RabbitMQ: %w", err)
+		}
+		r, err := startOn(ctx, o, ports)
+		if err == nil || n == startTries || ctx.Err() != nil || !errors.Is(err, errTaken) {
+			return r, err
+		}
+	}
+}
+
+// errTaken: another process listens on a port that was free when it was chosen.
+var errTaken = errors.New("another process took the port")
+
+// startOn is one attempt; it leaves nothing behind if it fails.
+func startOn(ctx context.Context, o RabbitOptions, ports []int) (_ *RabbitMQ, err error) {
 	r := &RabbitMQ{Users: make(map[string]string)}
 	if r.dir, err = os.MkdirTemp("", "dime-rabbit-"); err != nil {
 		return nil, fmt.Errorf("starting RabbitMQ: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			_ = r.Close()
+			err = errors.Join(err, r.Close())
 		}
 	}()
-	// epmd and, from each node, AMQP and Erlang's distribution.
-	ports, err := freePorts(1 + 2*o.Nodes)
-	if err != nil {
-		return nil, fmt.Errorf("starting RabbitMQ: %w", err)
-	}
 	if err := os.WriteFile(r.path(".erlang.cookie"), []byte(rand.Text()), 0o400); err != nil {
 		return nil, fmt.Errorf("starting RabbitMQ: %w", err)
 	}
@@ -137,7 +167,7 @@ func StartRabbit(ctx context.Context, o RabbitOptions) (_ *RabbitMQ, err error) 
 		return nil, fmt.Errorf("starting RabbitMQ: %w", err)
 	}
 	if err := awaitPort(ctx, r.epmd, "127.0.0.1:"+strconv.Itoa(ports[0])); err != nil {
-		return nil, fmt.Errorf("starting epmd: %w", err)
+		return nil, fmt.Errorf("starting epmd: %w", taken(err, ports[:1]))
 	}
 	for i := range o.Nodes {
 		r.Nodes = append(r.Nodes, &RabbitNode{
@@ -153,15 +183,31 @@ func StartRabbit(ctx context.Context, o RabbitOptions) (_ *RabbitMQ, err error) 
 			return nil, err
 		}
 	}
-	for _, n := range r.Nodes {
+	for i, n := range r.Nodes {
 		if err := n.Await(ctx); err != nil {
-			return nil, err
+			return nil, taken(err, ports[1+2*i:3+2*i])
 		}
 	}
 	if err := r.spread(ctx); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// taken adds errTaken to why a program ended if one of its ports is in others'
+// hands: its own listeners went with it.
+func taken(err error, ports []int) error {
+	if !errors.Is(err, errEnded) {
+		return err
+	}
+	for _, p := range ports {
+		l, lerr := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(p))
+		if lerr != nil {
+			return fmt.Errorf("%w: %d, %w", errTaken, p, err)
+		}
+		_ = l.Close()
+	}
+	return err
 }
 
 // spread gives what the definitions made a member on every node: they are loaded
@@ -216,6 +262,13 @@ func PasswordHash(password string) string {
 func (n *RabbitNode) prepare(o RabbitOptions, amqp, dist int) error {
 	if err := os.MkdirAll(n.dir, 0o700); err != nil {
 		return err
+	}
+	if o.Disk > 0 {
+		unmount, err := SmallDisk(n.dir, o.Disk)
+		if err != nil {
+			return err
+		}
+		n.unmount = unmount
 	}
 	set := map[string]string{
 		"listeners.tcp.default":    "127.0.0.1:" + strconv.Itoa(amqp),
@@ -413,6 +466,10 @@ func (r *RabbitMQ) Close() error {
 		if running {
 			errs = append(errs, n.Kill())
 		}
+		if n.unmount != nil {
+			errs = append(errs, n.unmount())
+			n.unmount = nil
+		}
 	}
 	if r.epmd != nil {
 		errs = append(errs, r.epmd.end(syscall.SIGKILL))
@@ -448,7 +505,10 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// awaitPort waits until a process listens.
+var errEnded = errors.New("it has ended")
+
+// awaitPort waits until a process listens: that one, for a port that another took
+// is refused to it, which ends it.
 func awaitPort(ctx context.Context, p *process, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, bootFor)
 	defer cancel()
@@ -457,11 +517,15 @@ func awaitPort(ctx context.Context, p *process, addr string) error {
 	for {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err == nil {
-			return c.Close()
+			_ = c.Close()
+			if mine, err := p.listens(addr); mine || err != nil {
+				return err
+			}
+			err = errors.New("another process does")
 		}
 		select {
 		case <-p.done:
-			return errors.New("it has ended")
+			return errEnded
 		case <-ctx.Done():
 			return fmt.Errorf("it does not listen on %s: %w", addr, err)
 		case <-tick.C:

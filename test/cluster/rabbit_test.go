@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"errors"
 	"net"
 	"os"
 	"strconv"
@@ -70,6 +71,51 @@ func TestRabbit(t *testing.T) {
 	}
 	if _, err := os.Stat(r.dir); !os.IsNotExist(err) {
 		t.Errorf("the data is left: %v", err)
+	}
+}
+
+// TestRabbitPortTaken: whichever of its ports another process takes between the
+// choice and the use, the broker starts on others, and the failed attempts leave
+// nothing behind.
+func TestRabbitPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	takes := func(which ...int) (choose func(int) ([]int, error), tries *int) {
+		tries = new(int)
+		return func(n int) ([]int, error) {
+			ports, err := freePorts(n)
+			if *tries < len(which) && err == nil {
+				ports[which[*tries]] = l.Addr().(*net.TCPAddr).Port
+			}
+			*tries++
+			return ports, err
+		}, tries
+	}
+	left := func() int {
+		fs, err := os.ReadDir(os.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fs)
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	choose, tries := takes(0, 1, 2) // epmd, AMQP, Erlang's distribution
+	r, err := startRabbit(t.Context(), RabbitOptions{Nodes: 1}, choose)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *tries != 4 || left() != 1 {
+		t.Errorf("started at attempt %d, beside %d folders", *tries, left()-1)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	choose, _ = takes(0, 0, 0, 0)
+	if _, err := startRabbit(t.Context(), RabbitOptions{Nodes: 1}, choose); !errors.Is(err, errTaken) || left() != 0 {
+		t.Errorf("got %v, and %d folders are left", err, left())
 	}
 }
 
