@@ -195,32 +195,32 @@ func (s *Store) Outbox(ctx context.Context, max int) ([]store.OutboxRow, error) 
 		return nil, fmt.Errorf("reading the outbox: %w", err)
 	}
 	type row struct {
-		o       store.OutboxRow
-		sealed  []byte
-		subject []pgtype.UUID
-		wraps   [][]byte
-		key     []byte
+		o      store.OutboxRow
+		sealed []byte
 	}
 	var found []row
 	err := s.query(ctx, func(rs pgx.Rows) error {
 		var r row
-		if err := rs.Scan(&r.o.Seq, &r.o.Run, &r.o.Topic, &r.o.Attempts, &r.sealed, &r.subject, &r.key, &r.wraps); err != nil {
+		if err := rs.Scan(&r.o.Seq, &r.o.Run, &r.o.Topic, &r.o.Attempts, &r.sealed); err != nil {
 			return err
 		}
 		found = append(found, r)
 		return nil
-	}, "select o.o_id, o.o_run, o.o_topic, o.o_attempts, o.o_body, r.subject, r.sealed_key, "+wrapsOf+" from take_outbox($1, $2, $3) o left join run r on r.id = o.o_run",
-		s.at(), s.me, max)
+	}, "select o_id, o_run, o_topic, o_attempts, o_body from take_outbox($1, $2, $3)", s.at(), s.me, max)
+	if err != nil {
+		return nil, fmt.Errorf("reading the outbox: %w", err)
+	}
+	ids := make([]store.RunID, len(found))
+	for i, r := range found {
+		ids[i] = r.o.Run
+	}
+	keys, err := s.keysOf(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("reading the outbox: %w", err)
 	}
 	out := make([]store.OutboxRow, 0, len(found))
 	for _, r := range found {
-		data := s.dataOf(r.o.Run)
-		var err error
-		if data == nil {
-			data, err = s.openRunKey(r.o.Run, r.subject, r.wraps, r.key)
-		}
+		data, err := keys[r.o.Run].data, keys[r.o.Run].err
 		if err == nil {
 			var clear []byte
 			if clear, err = data.Open(r.sealed, seal.Bound('o', int64(r.o.Run))); err == nil {
@@ -242,6 +242,47 @@ func (s *Store) Outbox(ctx context.Context, max int) ([]store.OutboxRow, error) 
 		}
 	}
 	return out, nil
+}
+
+// runKeyOf is a run's data key, or why it can't be had.
+type runKeyOf struct {
+	data *seal.Key
+	err  error
+}
+
+// keysOf finds the data keys of runs: of those that it holds without asking. It is
+// a statement of its own because one that calls a function does not see what was
+// committed after it began, and the function does.
+func (s *Store) keysOf(ctx context.Context, ids []store.RunID) (map[store.RunID]runKeyOf, error) {
+	keys := make(map[store.RunID]runKeyOf, len(ids))
+	var ask []int64
+	for _, id := range ids {
+		if _, ok := keys[id]; ok {
+			continue
+		}
+		k := runKeyOf{data: s.dataOf(id)}
+		if k.data == nil {
+			k.err = fmt.Errorf("opening a run's key: there is no such run: %w", seal.ErrSeal)
+			ask = append(ask, int64(id))
+		}
+		keys[id] = k
+	}
+	if ask == nil {
+		return keys, nil
+	}
+	err := s.query(ctx, func(rs pgx.Rows) error {
+		var id store.RunID
+		var subject []pgtype.UUID
+		var sealed []byte
+		var wraps [][]byte
+		if err := rs.Scan(&id, &subject, &sealed, &wraps); err != nil {
+			return err
+		}
+		data, err := s.openRunKey(id, subject, wraps, sealed)
+		keys[id] = runKeyOf{data, err}
+		return nil
+	}, "select r.id, r.subject, r.sealed_key, "+wrapsOf+" from run r where r.id = any($1)", ask)
+	return keys, err
 }
 
 func (s *Store) dataOf(id store.RunID) *seal.Key {
