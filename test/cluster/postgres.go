@@ -49,17 +49,6 @@ type PostgresOptions struct {
 	Disk int
 }
 
-// CanMount says whether PostgresOptions.Disk works here.
-func CanMount(dir string) error {
-	if os.Geteuid() != 0 {
-		return errors.New("only root can mount a small disk")
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		return fmt.Errorf("mounting a small disk: %w", err)
-	}
-	return syscall.Unmount(dir, syscall.MNT_DETACH)
-}
-
 // PostgresServer is a private server. Its methods are for one goroutine.
 type PostgresServer struct {
 	dir, password string
@@ -67,7 +56,7 @@ type PostgresServer struct {
 	cmd           *exec.Cmd
 	log           *os.File
 	exited        chan struct{}
-	mounted       bool
+	unmounts      func() error // nil without a small disk
 }
 
 // StartPostgres makes a cluster in dir, which must be empty and is made if it is
@@ -93,10 +82,11 @@ func StartPostgres(dir string, o PostgresOptions) (*PostgresServer, error) {
 	}
 	segments := "--wal-segsize=16"
 	if o.Disk > 0 {
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", o.Disk)); err != nil {
-			return nil, fmt.Errorf("mounting a small disk: %w", err)
+		unmount, err := SmallDisk(dir, o.Disk)
+		if err != nil {
+			return nil, err
 		}
-		s.mounted, segments = true, "--wal-segsize=1"
+		s.unmounts, segments = unmount, "--wal-segsize=1"
 		o.Settings = "min_wal_size = 4MB\nmax_wal_size = 8MB\n" + o.Settings
 	}
 	if err := s.make(dir, segments, o); err != nil {
@@ -118,12 +108,16 @@ func (s *PostgresServer) Running() bool {
 	}
 }
 
+// Close kills the server and takes its small disk away.
+func (s *PostgresServer) Close() error { return errors.Join(s.Kill(), s.unmount()) }
+
 func (s *PostgresServer) unmount() error {
-	if !s.mounted {
+	if s.unmounts == nil {
 		return nil
 	}
-	s.mounted = false
-	return syscall.Unmount(s.dir, syscall.MNT_DETACH)
+	unmount := s.unmounts
+	s.unmounts = nil
+	return unmount()
 }
 
 // make fills the folder and starts the server.
@@ -478,7 +472,7 @@ func PostgresFor(t testing.TB, o PostgresOptions) *PostgresServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(s.Kill(), s.unmount()); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})

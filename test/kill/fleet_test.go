@@ -43,14 +43,19 @@ type member struct {
 
 func newFleet(t *testing.T, folder, citizen string, nodes, gateways, workers int, env ...string) *fleet {
 	t.Helper()
+	return newFleetOn(t, folder, citizen, cluster.RabbitOptions{Nodes: nodes}, cluster.PostgresOptions{}, gateways, workers, env...)
+}
+
+func newFleetOn(t *testing.T, folder, citizen string, broker cluster.RabbitOptions, database cluster.PostgresOptions, gateways, workers int, env ...string) *fleet {
+	t.Helper()
 	f := &fleet{rig: newRigOn(t, binary(t), folder, citizen), env: env, fronts: map[string]*front{}}
 	ready := make(chan error, 1)
 	go func() { // both take seconds to start
-		mq, err := cluster.StartRabbit(context.Background(), cluster.RabbitOptions{Nodes: nodes})
+		mq, err := cluster.StartRabbit(context.Background(), broker)
 		f.mq = mq
 		ready <- err
 	}()
-	pg, err := cluster.StartPostgres(filepath.Join(f.scratch(), "postgres"), cluster.PostgresOptions{})
+	pg, err := cluster.StartPostgres(filepath.Join(f.scratch(), "postgres"), database)
 	if err == nil {
 		f.pg = pg
 	}
@@ -61,7 +66,7 @@ func newFleet(t *testing.T, folder, citizen string, nodes, gateways, workers int
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.pg.Kill() })
+	t.Cleanup(func() { _ = f.pg.Close() })
 	f.secrets()
 	for kind, addr := range map[string]string{"public": f.public, "admin": f.admin} {
 		f.fronts[kind] = newFront(t, strings.TrimPrefix(addr, "http://"))

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -48,12 +45,8 @@ func TestADiskThatIsReallyFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Somebody else's file leaves 6 MiB.
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(server.Dir(), &fs); err != nil {
-		t.Fatal(err)
-	}
-	filler := filepath.Join(server.Dir(), "filler")
-	if err := os.WriteFile(filler, make([]byte, int64(fs.Bavail)*fs.Bsize-6<<20), 0o600); err != nil {
+	free, err := cluster.FillDisk(server.Dir(), 6<<20)
+	if err != nil {
 		t.Fatal(err)
 	}
 	said := []store.RunID{first}
@@ -84,7 +77,7 @@ func TestADiskThatIsReallyFull(t *testing.T) {
 			t.Fatalf("a full disk takes no reads: %v", err)
 		}
 	}
-	if err := os.Remove(filler); err != nil {
+	if err := free(); err != nil {
 		t.Fatal(err)
 	}
 	if !server.Running() {
