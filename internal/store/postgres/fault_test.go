@@ -115,7 +115,19 @@ func TestACommitThatIsCutOffIsLookedUp(t *testing.T) {
 	for _, plan := range []int32{cutAfter, cutBefore} {
 		for times := int32(1); times <= 2; times++ {
 			t.Run(fmt.Sprint(map[int32]string{cutAfter: "after", cutBefore: "before"}[plan], times), func(t *testing.T) {
-				cut := func() { c.cuts.Store(0); c.times.Store(times); c.plan.Store(plan) }
+				first, want := true, times
+				if plan == cutAfter {
+					want = 1 // it took place, so there is no other
+				}
+				cut := func() {
+					if c.cuts.Load() != want && !first {
+						t.Fatalf("%d commits were cut off, want %d", c.cuts.Load(), want)
+					}
+					first = false
+					c.cuts.Store(0)
+					c.times.Store(times)
+					c.plan.Store(plan)
+				}
 				id, err := s.Reserve(ctx, 1)
 				if err != nil {
 					t.Fatal(err)
@@ -137,15 +149,24 @@ func TestACommitThatIsCutOffIsLookedUp(t *testing.T) {
 					t.Fatal(n, err)
 				}
 				cut()
+				if err := s.Publish(ctx, store.Message{Topic: "published-" + key, Body: []byte("1")}); err != nil { // no id by which a repetition is known
+					t.Fatal(err)
+				}
+				cut()
 				if mine, err := s.Fire(ctx, "r"+key, time.UnixMilli(1000)); err != nil || !mine {
 					t.Fatal(mine, err)
 				}
-				if c.cuts.Load() < 1 {
-					t.Fatal("nothing was cut")
+				cut()
+				if err := s.Append(ctx, l, store.Done, "", time.Time{}, store.Record{Kind: store.End, Body: []byte("3")}); err != nil {
+					t.Fatal(err)
 				}
+				cut() // which says whether the last one was
 				c.plan.Store(pass)
-				if _, rs, err := beside.Load(ctx, r.ID); err != nil || len(rs) != 2 {
+				if _, rs, err := beside.Load(ctx, r.ID); err != nil || len(rs) != 3 {
 					t.Fatalf("%d records, %v; want each once", len(rs), err)
+				}
+				if ms, err := beside.Log(ctx, "published-"+key, 0, 10); err != nil || len(ms) != 1 {
+					t.Fatalf("%d messages, %v; want it once", len(ms), err)
 				}
 				if owner, _, ok, err := beside.OnceRun(ctx, "s", key); err != nil || !ok || owner != r.ID {
 					t.Fatal(owner, ok, err)

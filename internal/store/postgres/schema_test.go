@@ -12,10 +12,12 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/store/postgres"
 	"github.com/dime-bus/dime/internal/store/storetest"
 	"github.com/dime-bus/dime/test/cluster"
@@ -48,6 +50,85 @@ func TestThePreviousBinaryRunsOnTheNextSchema(t *testing.T) {
 			return postgres.MigrateFiles(context.Background(), url, nextFiles(t))
 		}})
 	}))
+}
+
+// walk does what a city does with a store, once.
+func walk(ctx context.Context, s *postgres.Store) error {
+	id, err := s.Reserve(ctx, 1)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.PutVersion(ctx, store.Version{Digest: "v", Route: "r", Label: 1, Source: []byte("{}"), First: time.Now(), Last: time.Now()}),
+		s.Bind(ctx, "q", "t")); err != nil {
+		return err
+	}
+	_, l, err := s.Accept(ctx, store.Run{ID: id, Version: "v", Route: "r", State: store.Running, Subjects: []string{"RSSMRA80A01L736U"}, OrderKey: "k",
+		Once: &store.Once{Scope: "s", Key: "k", Until: time.Now().Add(time.Hour)}}, store.Record{Kind: store.Intent, Path: "a", Body: []byte("1")})
+	if err != nil {
+		return err
+	}
+	if err := s.Append(ctx, l, store.Waiting, "", time.Time{}, store.Record{Kind: store.Rest, Path: "w", Body: []byte("2"),
+		Wait: &store.Wait{Type: "t", Shape: "s", Key: "k"}, Outbox: []store.Outbox{{ID: "o", Topic: "t", Body: []byte("1")}}}); err != nil {
+		return err
+	}
+	if n, err := s.Deliver(ctx, store.Event{ID: "e", Type: "t", Body: []byte("1"), Keys: []store.EventKey{{Shape: "s", Key: "k"}}}); err != nil || n != 1 {
+		return fmt.Errorf("an event woke %d runs: %w", n, err)
+	}
+	if _, ls, err := s.Claim(ctx, "w", 1); err != nil || len(ls) != 1 {
+		return fmt.Errorf("claimed %d runs: %w", len(ls), err)
+	}
+	if out, err := s.Outbox(ctx, 1); err != nil || len(out) != 1 {
+		return fmt.Errorf("%d outbox rows: %w", len(out), err)
+	}
+	if err := s.Publish(ctx, store.Message{ID: "m", Topic: "t", Body: []byte("1")}); err != nil {
+		return err
+	}
+	if ms, err := s.Receive(ctx, "q", 1); err != nil || len(ms) != 1 {
+		return fmt.Errorf("received %d messages: %w", len(ms), err)
+	}
+	if r, rs, err := s.Load(ctx, id); err != nil || len(rs) != 2 || len(r.Subjects) != 1 {
+		return fmt.Errorf("%d records: %w", len(rs), err)
+	}
+	return nil
+}
+
+// A later schema that does more than add is seen: by this, and so by the suite that
+// TestThePreviousBinaryRunsOnTheNextSchema runs.
+func TestAMigrationThatDoesMoreThanAddIsSeen(t *testing.T) {
+	on := func(name string, statements ...string) error {
+		files := nextFiles(t).(fstest.MapFS)
+		files["99999_more.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + strings.Join(statements, ";\n") + ";\n")}
+		u := cluster.Postgres(t)
+		if err := postgres.MigrateFiles(t.Context(), u, files); err != nil {
+			t.Fatal(name, err)
+		}
+		o := options(u, nil)
+		o.Migrate, o.Patience = false, 50*time.Millisecond
+		s, err := postgres.Open(t.Context(), o)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return walk(t.Context(), s)
+	}
+	if err := on("only adds", "select 1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		"alter table run drop column reason cascade",
+		"alter table run rename column version to pinned",
+		"alter table entry rename to record",
+		"alter table entry add column bytes bigint not null",
+		"alter table outbox alter column shard drop default",
+		"alter table once add column owner text not null",
+		"alter table event add constraint short check (length(type) < 1)",
+		"drop function publish",
+		"alter sequence epoch rename to generation",
+	} {
+		if err := on(sql, sql); err == nil {
+			t.Errorf("the present binary runs on a schema where %q took place: nobody would see it", sql)
+		}
+	}
 }
 
 func TestASchemaThatDoesNotFitSaysWhatToDo(t *testing.T) {
