@@ -267,6 +267,34 @@ func (s *PostgresServer) URL(database string) string {
 	return u.String()
 }
 
+// City makes the database dime and runs the SQL that makes its roles dime_owner and
+// dime (deploy/postgres/roles.sql), which get this server's password.
+func (s *PostgresServer) City(ctx context.Context, roles string) (err error) {
+	run := func(database string, statements ...string) (err error) {
+		c, err := pgx.Connect(ctx, s.URL(database))
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.Close(ctx)) }()
+		for _, sql := range statements {
+			if _, err := c.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err = run("postgres", "create database dime"); err == nil {
+		err = run("dime", roles, "alter role dime_owner password '"+s.password+"'", "alter role dime password '"+s.password+"'")
+	}
+	if err != nil {
+		return fmt.Errorf("making the city's database: %w", err)
+	}
+	return nil
+}
+
+// Password is every role's.
+func (s *PostgresServer) Password() string { return s.password }
+
 // Port is where the server listens.
 func (s *PostgresServer) Port() int { return s.port }
 

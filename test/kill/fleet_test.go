@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -101,19 +102,26 @@ func (f *fleet) scratch() string {
 	return dir
 }
 
-// secrets writes what the processes are told by reference.
+// secrets makes the city's database as deploy/postgres/README.md says, and writes
+// what the processes are told by reference.
 func (f *fleet) secrets() {
 	f.t.Helper()
-	u, err := url.Parse(f.pg.URL("postgres"))
+	roles, err := os.ReadFile(filepath.Join("..", "..", "deploy", "postgres", "roles.sql"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	password, _ := u.User.Password()
-	u.User = url.User(u.User.Username())
+	if err := f.pg.City(f.t.Context(), string(roles)); err != nil {
+		f.t.Fatal(err)
+	}
+	u, err := url.Parse(f.pg.URL("dime"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	u.User = url.User("dime")
 	f.between = newToxic(f.t, "postgres", u.Host)
 	u.Host = f.between.addr
 	f.store = u.String()
-	files := map[string]string{"store": password, "master": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}
+	files := map[string]string{"store": f.pg.Password(), "master": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}
 	for user, secret := range f.mq.Users {
 		files[user] = secret
 	}
@@ -121,6 +129,12 @@ func (f *fleet) secrets() {
 		if err := os.WriteFile(filepath.Join(f.dir, name+".secret"), []byte(secret), 0o600); err != nil {
 			f.t.Fatal(err)
 		}
+	}
+	// The schema's owner makes the tables; the fleet works as a role that can change none.
+	owner := *u
+	owner.User = url.User("dime_owner")
+	if out, err := exec.Command(f.binary, "migrate", "--store", owner.String(), "--store-password", f.secret("store")).CombinedOutput(); err != nil {
+		f.t.Fatalf("migrating: %v: %s", err, out)
 	}
 }
 
