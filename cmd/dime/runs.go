@@ -24,7 +24,7 @@ func newRuns() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	adminFlag(&a, cmd)
-	cmd.AddCommand(newRunsLs(&a), newRunsShow(&a), newRunsReplay(&a), newRunsResolve(&a),
+	cmd.AddCommand(newRunsLs(&a), newRunsShow(&a), newRunsReplay(&a), newRunsResolve(&a), newRunsMigrate(&a),
 		newRunsAct(&a, "skip", "Give up a parked run that blocks its order key: undo it, end it as failed, let the key move on"),
 		newRunsAct(&a, "settle", "State that nothing is left to do about a failed run: it leaves the dead letters and is kept no longer than others"),
 		newRunsAct(&a, "cancel", "Stop a live run between two steps and undo what it did"))

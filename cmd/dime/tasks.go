@@ -9,6 +9,7 @@ func (s *server) tasks() map[string]gateway.AdminTask {
 		"GET /subjects/erasures":         s.erasuresTask,
 		"POST /connectors/{name}/pause":  s.pauseTask,
 		"POST /connectors/{name}/resume": s.resumeTask,
+		"POST /runs/{run}/migrate":       s.moveTask,
 		"GET /doctor":                    s.doctorTask,
 		"GET /pauses":                    s.pausesTask,
 	}

@@ -103,6 +103,9 @@ type Record struct {
 	Unwait bool     // removes this Path's wait (Kind Woken, Expired, or an end of the block)
 	Outbox []Outbox // rows for the outbox (emit, deliver, start, run.* events)
 	Taken  int64    // Kind Woken: the stored event that the wait takes
+	// Version is the digest that the run is pinned to from this record on (Kind
+	// Person); ErrNoVersion if none is stored under it. Append alone heeds it.
+	Version string
 }
 
 // Wait is a durable wait for an event (semantics 5.1). Key is canonical JSON of

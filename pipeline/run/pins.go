@@ -151,6 +151,12 @@ func (e *Engine) program(ctx context.Context, route, digest string) (*program, e
 	return p, e.learnShapes(ctx, r)
 }
 
+// Compiled is a version of a route, in force or not, for who judges it.
+func (e *Engine) Compiled(ctx context.Context, route, digest string) (*language.Route, error) {
+	p, err := e.program(ctx, route, digest)
+	return p.route, err
+}
+
 func (e *Engine) source(ctx context.Context, digest string) (src language.Source, err error) {
 	v, err := e.store.GetVersion(ctx, digest)
 	if err != nil {

@@ -26,6 +26,7 @@ const (
 	codeNoRun
 	codeState
 	codeShapes
+	codeNoVersion
 )
 
 // reserveBlock is how many run ids a process sets aside at once.
@@ -299,6 +300,11 @@ func (s *Store) append(ctx context.Context, l store.Lease, state store.State, re
 	}
 	j.sql = "select * from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
 	j.args = append([]any{s.at(), s.publisher(), int64(l.Run), l.Epoch, rows.StateCode(state), reason, nullMS(wake)}, savedArgs(p)...)
+	if p.Version != "" {
+		j.shares = true // no version is dropped meanwhile
+		j.sql = "select * from append_pinned($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"
+		j.args = append(j.args, p.Version)
+	}
 	j.scan = func(row pgx.Row) error {
 		var code int
 		if err := row.Scan(&code, &j.wake); err != nil {
@@ -307,6 +313,8 @@ func (s *Store) append(ctx context.Context, l store.Lease, state store.State, re
 		switch code {
 		case codeFenced:
 			j.refused = store.ErrFenced
+		case codeNoVersion:
+			j.refused = store.ErrNoVersion
 		case codeTooMany:
 			j.refused = fmt.Errorf("%w: it has made %d commits", store.ErrTooLarge, rows.MaxCommits)
 		}

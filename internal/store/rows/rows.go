@@ -113,6 +113,7 @@ type Prepared struct {
 	Unwaits []string
 	Outbox  []Out
 	Taken   []int64
+	Version string // the run is pinned to from here on; "" where it stays
 }
 
 // Spill is a value with a row of its own.
@@ -170,6 +171,9 @@ func Prepare(keys *seal.Keys, run store.RunID, data *seal.Key, h *Head, rs []sto
 		}
 		if r.Taken != 0 {
 			p.Taken = append(p.Taken, r.Taken)
+		}
+		if r.Version != "" {
+			p.Version = r.Version
 		}
 		for _, o := range r.Outbox {
 			if len(o.Body) > MaxValue {

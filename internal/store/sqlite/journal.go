@@ -273,11 +273,28 @@ func (s *Store) append(ctx context.Context, l store.Lease, state store.State, re
 		if o.seq >= rows.MaxCommits {
 			return refuse(fmt.Errorf("%w: it has made %d commits", store.ErrTooLarge, o.seq))
 		}
+		if p.Version != "" {
+			if err := t.pin(l.Run, p.Version); err != nil {
+				return err
+			}
+		}
 		if err := t.save(l.Run, o, p); err != nil {
 			return err
 		}
 		return t.turn(l.Run, o, state, reason, wake)
 	})
+}
+
+// pin gives a run another version, if that is stored.
+func (t *tx) pin(id store.RunID, version string) error {
+	known := false
+	if err := t.query("select 1 from version where digest=?", func(*sqlite.Stmt) error { known = true; return nil }, version); err != nil {
+		return err
+	}
+	if !known {
+		return refuse(store.ErrNoVersion)
+	}
+	return t.exec("update run set version=? where id=?", version, id)
 }
 
 // turn puts a run into a state after its records.

@@ -29,6 +29,7 @@ func journalTests() []entry {
 		{"a failed run starts again under its id", rearm},
 		{"one of many that accept with one key wins", onceRace},
 		{"a key is free when its window is over and its run has ended", onceWindow},
+		{"a record gives the run another version, with its commit or not at all", pinned},
 		{"Find pages from the newest", find},
 		{"what is too large is refused and changes nothing", tooLarge},
 		{"wakes are heard before the writer is answered", wakes},
@@ -417,6 +418,46 @@ func onceWindow(k *kit) {
 	k.accept(second)
 	if id, _, ok, _ := k.Store.OnceRun(k.ctx, "s", "k"); !ok || id != second.ID {
 		k.Fatalf("the key belongs to %d", id)
+	}
+}
+
+func pinned(k *kit) {
+	for _, d := range []string{"v1", "v2"} {
+		k.must(k.Store.PutVersion(k.ctx, store.Version{Digest: d, Route: "route", Label: 1, Source: []byte(d)}))
+	}
+	move := func(to string) store.Record {
+		r := rec(store.Person, "", `{"act":"migrate"}`)
+		r.Version = to
+		return r
+	}
+	r := k.waiting(k.run(), time.Time{}, rec(store.Rest, "a", "1"))
+	_, l, err := k.Store.ClaimOne(k.ctx, "w", r.ID)
+	k.must(err)
+	// Neither half of what is refused is done.
+	k.is(k.Store.Append(k.ctx, l, store.Waiting, "", Start(), move("v3")), store.ErrNoVersion)
+	stale := l
+	stale.Epoch--
+	k.is(k.Store.Append(k.ctx, stale, store.Waiting, "", Start(), move("v2")), store.ErrFenced)
+	if got, rs := k.load(r.ID); got.Version != "v1" || len(rs) != 1 {
+		k.Fatalf("a refused move left version %s and %v", got.Version, paths(rs))
+	}
+	k.append(l, store.Waiting, Start(), move("v2"))
+	for range 2 {
+		if got, rs := k.load(r.ID); got.Version != "v2" || got.State != store.Waiting || len(rs) != 2 {
+			k.Fatalf("moved, it is %+v with %v", got, paths(rs))
+		}
+		if n, err := k.Store.DropVersions(k.ctx, nil); err != nil {
+			k.Fatal(n, err)
+		}
+		if _, err := k.Store.GetVersion(k.ctx, "v2"); err != nil {
+			k.Fatalf("the version that the run needs: %v", err)
+		}
+		k.crash()
+	}
+	_, ls, err := k.Store.Claim(k.ctx, "w", 1)
+	k.must(err)
+	if len(ls) != 1 || ls[0].Run != r.ID {
+		k.Fatalf("claimed %v, want the moved run", ls)
 	}
 }
 
