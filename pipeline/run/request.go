@@ -62,7 +62,7 @@ func (e *Engine) admit(ctx context.Context, p *program, r Request) (*exec, Answe
 	if !r.Deadline.IsZero() && r.Deadline.Before(x.deadline) {
 		x.deadline = r.Deadline
 	}
-	x.pipe = p.route.Pipe && r.Trigger == "event" && r.Key != ""
+	x.pipe = p.route.Pipe && (r.Trigger == "event" || r.Trigger == "queue") && r.Key != ""
 	env := x.env(x.Vars(p.route, r.Req))
 	if a, ok := e.check(p.route, r, env); !ok {
 		x.cancel(nil)
@@ -221,11 +221,14 @@ func (e *Engine) awaitRun(ctx context.Context, x *exec, w *waiter) (Answer, *sto
 	}
 	e.answers.Leave(e.clock, x.id, w)
 	x.mu.Lock()
-	accepting := x.accepting
+	accepting, durable := x.accepting, x.durable
 	x.dropped = !accepting
 	x.mu.Unlock()
-	if accepting {
+	switch {
+	case durable:
 		return e.lateAnswer(x.publicID()), nil
+	case accepting: // its commit is on the way, and may fail
+		return problem(504, "late", "No answer in time", "It is not known yet whether the request was accepted; ask again with the same Idempotency-Key").of(x.publicID()), nil
 	}
 	x.cancel(errDropped) // nothing has happened
 	return problem(504, "late", "No answer in time", "").of(x.publicID()), nil

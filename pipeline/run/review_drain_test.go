@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/store"
 )
 
@@ -140,5 +141,30 @@ func TestRefusedAcceptLeavesNothing(t *testing.T) {
 	full = false
 	if a := w.ask(http("booking", map[string]any{"key": "k"})); a.Status != 202 {
 		t.Error(show(a))
+	}
+}
+
+// A caller whose deadline comes while the first commit is on its way is not told
+// that the run goes on: the commit may fail (semantics 4.2).
+func TestLateWhileTheFirstCommitIsUnderWay(t *testing.T) {
+	for _, full := range []bool{true, false} {
+		w := newWorld(t, "route: r\nfrom: {http: POST /v1/r}\nwithin: 2s\nsteps:\n  - call: sys.hold\n    as: held\n    with: {id: a}\n    undo: {none: x}\n")
+		w.refuse = func(op string, _ store.State, _ []store.Record) error {
+			if op != "accept" {
+				return nil
+			}
+			if err := clock.Sleep(context.Background(), w.clock, 5*time.Second); err != nil || !full {
+				return err
+			}
+			return store.ErrFull
+		}
+		a := w.ask(http("r", map[string]any{}))
+		if a.Status != 504 || a.Header["Location"] != "" || a.Problem.URL != "" || !strings.Contains(a.Problem.Detail, "Idempotency-Key") {
+			t.Errorf("full %v: %s %v", full, show(a), a.Header)
+		}
+		w.pass(time.Minute)
+		if got := w.states(); got != map[bool]string{true: "", false: "done"}[full] {
+			t.Errorf("full %v: %q", full, got)
+		}
 	}
 }

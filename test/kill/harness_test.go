@@ -250,11 +250,11 @@ func (r *rig) ask(ctx context.Context, method, url string, body any) (answer, er
 }
 
 // insist sends a request until something final comes back: below 500, or a
-// 504 that names the run, which then goes on without its caller.
+// 504 with the run's URL, which then goes on without its caller.
 func (r *rig) insist(ctx context.Context, url string, body any) (answer, error) {
 	for {
 		a, err := r.ask(ctx, http.MethodPost, url, body)
-		if err == nil && (a.status < 500 || a.status == http.StatusGatewayTimeout && a.body["run"] != nil) {
+		if err == nil && (a.status < 500 || a.status == http.StatusGatewayTimeout && a.body["run_url"] != nil) {
 			return a, nil
 		}
 		select {
