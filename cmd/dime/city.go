@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/city"
 	"github.com/dime-bus/dime/internal/citizens"
 	"github.com/dime-bus/dime/internal/identity"
@@ -24,20 +26,21 @@ import (
 // cityServer is the virtual city with its listener and the key that signs its
 // citizens' tokens.
 type cityServer struct {
-	content *content
-	city    *city.City
-	signer  *identity.Signer
-	l       net.Listener
-	http    *http.Server
+	city   *city.City
+	plays  map[string]connectors.Connector // whose far sides it plays now
+	signer *identity.Signer
+	l      net.Listener
+	http   *http.Server
 }
 
-func newCityServer(c *content, data, addr string, log *slog.Logger) (*cityServer, error) {
+// newCityServer plays the far sides of cs; of those that it finds in c, if cs is nil.
+func newCityServer(c *content, cs map[string]connectors.Connector, data, addr string, log *slog.Logger) (*cityServer, error) {
 	signer, err := identity.OpenSigner(cityKeyFile(data))
 	if err != nil {
 		return nil, err
 	}
 	var l net.Listener
-	vc, problems := city.New(city.Config{FS: c, Data: filepath.Join(data, "city"), Log: log, URL: func() string { return httpURL(l) }})
+	vc, problems := city.New(city.Config{FS: c, Connectors: cs, Data: filepath.Join(data, "city"), Log: log, URL: func() string { return httpURL(l) }})
 	if bad := refusals(problems); len(bad) > 0 {
 		return nil, refusedError{bad}
 	}
@@ -49,14 +52,24 @@ func newCityServer(c *content, data, addr string, log *slog.Logger) (*cityServer
 	mux.Handle("GET "+identity.JWKSPath, signer)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ready") })
 	mux.Handle("/", vc.Handler())
-	return &cityServer{content: c, city: vc, signer: signer, l: l, http: &http.Server{
+	return &cityServer{city: vc, plays: cs, signer: signer, l: l, http: &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}}, nil
 }
 
 func (s *cityServer) url() string { return httpURL(s.l) }
 
-// reload takes the content's connectors as they are now.
-func (s *cityServer) reload() []yamldoc.Problem { return s.city.Reload(s.content, nil) }
+// reload plays the far sides of cs from here on. Those that it plays already are
+// left alone: what comes while one is exchanged is refused.
+func (s *cityServer) reload(cs map[string]connectors.Connector) []yamldoc.Problem {
+	if maps.Equal(s.plays, cs) {
+		return nil
+	}
+	ps := s.city.Reload(nil, cs)
+	if len(refusals(ps)) == 0 {
+		s.plays = cs
+	}
+	return ps
+}
 
 func (s *cityServer) serve(failed chan<- error) {
 	go func() { report(failed, "virtual city", s.http.Serve(s.l)) }()
@@ -87,7 +100,7 @@ protocol, for serve --city URL. It keeps a log of every raw arrival (GET
 				return usageError{err}
 			}
 			log := newLog(cmd.ErrOrStderr(), level)
-			s, err := newCityServer(c, data, addr, log)
+			s, err := newCityServer(c, nil, data, addr, log)
 			if err != nil {
 				var refused refusedError
 				if errors.As(err, &refused) {

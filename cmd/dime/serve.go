@@ -78,6 +78,10 @@ type serveOptions struct {
 	timeline   int
 }
 
+// loadPercent lets the heap grow while the content is read, for most of that is
+// thrown away once it is read; what it took is given back when the bus is ready.
+const loadPercent = 400
+
 // gcPercent lets the heap grow further than Go's default before it is collected:
 // collection is the largest single cost of a request, and an idle bus stays
 // below its 60 MiB (`make bench`, idle_memory). GOGC overrides it.
@@ -90,6 +94,10 @@ func serve(ctx context.Context, errOut io.Writer, c *content, cfg config.Config,
 		return err
 	}
 	defer func() { err = errors.Join(err, ready.withdraw()) }()
+	ownPace := os.Getenv("GOGC") == ""
+	if ownPace {
+		debug.SetGCPercent(loadPercent)
+	}
 	s, err := newServer(ctx, c, cfg, o, newLog(errOut, cfg.Log))
 	if s != nil {
 		defer func() { err = errors.Join(err, s.close()) }()
@@ -108,12 +116,13 @@ func serve(ctx context.Context, errOut io.Writer, c *content, cfg config.Config,
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	s.announce(errOut)
 	if err := ready.write(s.urls()); err != nil {
 		return err
+	}
+	if ownPace {
+		debug.SetGCPercent(gcPercent)
+		debug.FreeOSMemory()
 	}
 	select {
 	case <-ctx.Done():

@@ -129,7 +129,8 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	cityURL := connectors.CityOff
 	switch cfg.City.Mode {
 	case "embedded":
-		if s.city, err = newCityServer(c, cfg.Data, cityAddr(cfg, o), log); err != nil {
+		nobody := map[string]connectors.Connector{} // load says whom it plays
+		if s.city, err = newCityServer(c, nobody, cfg.Data, cityAddr(cfg, o), log); err != nil {
 			return s, err
 		}
 		s.closers = append(s.closers, s.city.close)
@@ -300,9 +301,6 @@ func (s *server) load(prev *language.City) error {
 	defer s.reloading.Unlock()
 	url := connectors.CityOff
 	if s.city != nil {
-		if bad := refusals(s.city.reload()); len(bad) > 0 {
-			return refusedError{bad}
-		}
 		url = s.city.url()
 	} else if s.cfg.City.Mode == "url" {
 		url = s.cfg.City.URL
@@ -322,6 +320,11 @@ func (s *server) load(prev *language.City) error {
 	receivers, err := s.outside.handlers(l.connectors)
 	if err != nil {
 		return err
+	}
+	if s.city != nil {
+		if bad := refusals(s.city.reload(l.connectors)); len(bad) > 0 {
+			return refusedError{bad}
+		}
 	}
 	s.guards.add(l.connectors)
 	if err := s.loadPauses(context.Background()); err != nil {

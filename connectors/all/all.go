@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"runtime"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/anagrafe"
@@ -78,22 +80,41 @@ func Build(fsys fs.FS, d Deps) (map[string]connectors.Connector, []yamldoc.Probl
 	if err != nil {
 		return cs, []yamldoc.Problem{{Pos: yamldoc.Pos{File: Dir, Line: 1, Column: 1}, Rule: "connector", Message: fmt.Sprintf("reading the folder: %v", err)}}
 	}
-	var ps []yamldoc.Problem
+	type made struct {
+		name, file string
+		connector  connectors.Connector
+		problems   []yamldoc.Problem
+	}
+	var files []*made
 	for _, e := range entries {
 		base, isYAML := cutYAML(e.Name())
 		if e.IsDir() || !isYAML || strings.Contains(base, ".") {
 			continue
 		}
-		file := path.Join(Dir, e.Name())
-		c, cps := one(fsys, file, base, d)
-		ps = append(ps, cps...)
-		if c != nil {
-			if _, twice := cs[base]; twice {
-				ps = append(ps, yamldoc.Problem{Pos: yamldoc.Pos{File: file, Line: 1, Column: 1}, Rule: "connector", Message: fmt.Sprintf("the connector %s is declared in two files", base)})
-				continue
-			}
-			cs[base] = c
+		files = append(files, &made{name: base, file: path.Join(Dir, e.Name())})
+	}
+	// Documents are the largest part of what is read before a city is served.
+	var working sync.WaitGroup
+	turns := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for _, m := range files {
+		working.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			m.connector, m.problems = one(fsys, m.file, m.name, d)
+		})
+	}
+	working.Wait()
+	var ps []yamldoc.Problem
+	for _, m := range files {
+		ps = append(ps, m.problems...)
+		if m.connector == nil {
+			continue
 		}
+		if _, twice := cs[m.name]; twice {
+			ps = append(ps, yamldoc.Problem{Pos: yamldoc.Pos{File: m.file, Line: 1, Column: 1}, Rule: "connector", Message: fmt.Sprintf("the connector %s is declared in two files", m.name)})
+			continue
+		}
+		cs[m.name] = m.connector
 	}
 	return cs, yamldoc.Sort(ps)
 }
