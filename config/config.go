@@ -32,6 +32,7 @@ type Config struct {
 	Engine    Engine
 	Limits    Limits
 	Clients   []Client
+	Brokers   []Broker
 	Tokens    Tokens
 	Documents Documents
 }
@@ -102,6 +103,22 @@ type Client struct {
 	Secret                     Secret
 	Routes, Publish, Subscribe []string
 	Pos                        yamldoc.Pos
+}
+
+// Broker is a RabbitMQ of others, from which routes are fed (`from: queue`).
+type Broker struct {
+	Name string
+	Backend
+	Pos yamldoc.Pos
+}
+
+// BrokerNames are those that a route may name.
+func (c Config) BrokerNames() []string {
+	var names []string
+	for _, b := range c.Brokers {
+		names = append(names, b.Name)
+	}
+	return names
 }
 
 // Tokens says whose caller tokens are accepted where there is no virtual city.

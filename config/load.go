@@ -76,6 +76,7 @@ type document struct {
 	Tokens    *tokensDoc    `yaml:"tokens"`
 	Documents *documentsDoc `yaml:"documents"`
 	Clients   *yamldoc.Node `yaml:"clients"`
+	Brokers   *yamldoc.Node `yaml:"brokers"`
 	Cfg       *yamldoc.Node `yaml:"cfg"` // the routes' configuration: checked with them
 }
 
@@ -292,6 +293,7 @@ func (l *loader) file(root *yamldoc.Node) {
 		}
 	}
 	l.clients(d.Clients)
+	l.brokers(d.Brokers)
 }
 
 // secret reads a reference; what is empty the decoder has reported.
@@ -377,6 +379,50 @@ func (l *loader) clients(n *yamldoc.Node) {
 		}
 		l.cfg.Clients = append(l.cfg.Clients, c)
 	}
+}
+
+type brokerDoc struct {
+	URLs     []string `yaml:"urls,required"`
+	Password *string  `yaml:"password"`
+}
+
+func (l *loader) brokers(n *yamldoc.Node) {
+	if n.IsNull() {
+		return
+	}
+	if n.Kind != yamldoc.Map {
+		l.add(n.Pos, "`brokers` must be a map of names, not %s", n.What())
+		return
+	}
+	for _, p := range n.Pairs {
+		var d brokerDoc
+		l.problems = append(l.problems, p.Value.Decode(&d)...)
+		b := Broker{Name: p.Key.Text, Backend: Backend{URLs: d.URLs}, Pos: p.Key.Pos}
+		if !clientName.MatchString(b.Name) {
+			l.add(p.Key.Pos, "broker name %q must be small letters, digits and `-`, beginning with a letter", b.Name)
+		}
+		if at := p.Value.Get("password"); d.Password != nil {
+			b.Password = l.secret(*d.Password, at)
+		}
+		for _, at := range items(p.Value.Get("urls")) {
+			if bad := urlProblem(at.Text, "amqp", "amqps"); bad != "" {
+				l.add(at.Pos, "%s; its password is a reference in `password`", bad)
+			}
+		}
+		l.cfg.Brokers = append(l.cfg.Brokers, b)
+	}
+}
+
+// urlProblem judges a backend's URL, without repeating what may hold a password.
+func urlProblem(text string, schemes ...string) string {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme):
+		return "it must be a URL that begins with " + strings.Join(schemes, ":// or ") + "://"
+	case u.User != nil && hasPassword(u):
+		return "the URL holds a password; keep it out"
+	}
+	return ""
 }
 
 func items(n *yamldoc.Node) []*yamldoc.Node {

@@ -35,7 +35,7 @@ func load(text string, env, flags map[string]string) (Config, []string) {
 }
 
 func ignorePlaces() cmp.Options {
-	return cmp.Options{cmpopts.IgnoreFields(Client{}, "Pos"), cmp.Comparer(func(a, b Secret) bool { return a.ref == b.ref })}
+	return cmp.Options{cmpopts.IgnoreFields(Client{}, "Pos"), cmpopts.IgnoreFields(Broker{}, "Pos"), cmp.Comparer(func(a, b Secret) bool { return a.ref == b.ref })}
 }
 
 func TestDefault(t *testing.T) {
@@ -75,6 +75,9 @@ documents: {office: O, seals: [{key: "file:/k1", certificate: "file:/c1"}, {key:
 clients:
   crm: {secret: "env:S", routes: [a, "b-*"], publish: [e.d], subscribe: ["*"]}
   p: {kind: partner, secret: "file:/s"}
+brokers:
+  contractor: {urls: ["amqps://dime@mq.contractor.example/orders"], password: "env:B"}
+  museum: {urls: ["amqp://127.0.0.1/"]}
 `, nil, nil)
 	if len(ps) > 0 {
 		t.Fatal(ps)
@@ -89,6 +92,10 @@ clients:
 		Clients: []Client{
 			{Name: "crm", Kind: "module", Secret: Secret{"env:S"}, Routes: []string{"a", "b-*"}, Publish: []string{"e.d"}, Subscribe: []string{"*"}},
 			{Name: "p", Kind: "partner", Secret: Secret{"file:/s"}},
+		},
+		Brokers: []Broker{
+			{Name: "contractor", Backend: Backend{[]string{"amqps://dime@mq.contractor.example/orders"}, Secret{"env:B"}}},
+			{Name: "museum", Backend: Backend{URLs: []string{"amqp://127.0.0.1/"}}},
 		}}
 	if d := cmp.Diff(want, c, ignorePlaces()); d != "" {
 		t.Error(d)
@@ -142,6 +149,10 @@ tokens: {jwks: "http://x/"}
 clients:
   CRM: {routes: [x]}
   kb: {secret: hunter2-of-kb, kind: modul, publish: ["a*b"]}
+brokers:
+  A: {urls: ["http://x/"]}
+  b: {urls: ["amqp://u:hunter2@x/"], password: hunter2}
+  c: {}
 `, nil, nil)
 	for i, want := range []string{
 		`^config/dime.yaml:1:1: unknown field "listne"; did you mean "listen"\? \[field\]$`,
@@ -161,6 +172,11 @@ clients:
 		`^config/dime.yaml:16:16: a secret is a reference`,
 		`^config/dime.yaml:16:37: client kind "modul" .*did you mean "module"\?`,
 		`^config/dime.yaml:16:54: "a\*b"`,
+		`^config/dime.yaml:18:3: broker name "A"`,
+		`^config/dime.yaml:18:14: it must be a URL that begins with amqp://`,
+		`^config/dime.yaml:19:14: the URL holds a password`,
+		`^config/dime.yaml:19:48: a secret is a reference`,
+		`^config/dime.yaml:20:6: .urls. is missing`,
 	} {
 		if i >= len(ps) {
 			t.Fatalf("only %d problems: %v", len(ps), ps)
@@ -169,7 +185,7 @@ clients:
 			t.Errorf("problem %d is %q, want %s", i, ps[i], want)
 		}
 	}
-	if len(ps) != 17 {
+	if len(ps) != 22 {
 		t.Errorf("%d problems:\n%s", len(ps), strings.Join(ps, "\n"))
 	}
 	if strings.Contains(strings.Join(ps, "\n"), "hunter2") {
@@ -178,7 +194,7 @@ clients:
 }
 
 func TestBrokenYAML(t *testing.T) {
-	for _, text := range []string{"a: [", "- x\n", "x", "clients: [a]\n", "clients: {a: 1}\n", "engine: 3\n", "listen: [a]\n", "\t", "limits: {body: [1]}\n", "clients: {a: {secret: [x], kind: {}, publish: x}}\n"} {
+	for _, text := range []string{"a: [", "- x\n", "x", "clients: [a]\n", "clients: {a: 1}\n", "engine: 3\n", "listen: [a]\n", "brokers: [a]\n", "brokers: {a: 1}\n", "brokers: {a: {urls: [{}], password: [x]}}\n", "\t", "limits: {body: [1]}\n", "clients: {a: {secret: [x], kind: {}, publish: x}}\n"} {
 		if _, ps := load(text, nil, nil); len(ps) == 0 {
 			t.Errorf("%q is accepted", text)
 		}
@@ -337,8 +353,10 @@ func TestSchemaHasEveryKey(t *testing.T) {
 	}
 	slices.Sort(top)
 	client := s.Properties["clients"].AdditionalProperties.(map[string]any)["properties"].(map[string]any)
+	broker := s.Properties["brokers"].AdditionalProperties.(map[string]any)["properties"].(map[string]any)
 	for what, pair := range map[string][2][]string{
-		"file": {keys(document{}), top}, "engine": {keys(engineDoc{}), names(s.Properties["engine"].Properties)},
+		"broker": {keys(brokerDoc{}), names(broker)},
+		"file":   {keys(document{}), top}, "engine": {keys(engineDoc{}), names(s.Properties["engine"].Properties)},
 		"limits": {keys(limitsDoc{}), names(s.Properties["limits"].Properties)}, "tokens": {keys(tokensDoc{}), names(s.Properties["tokens"].Properties)},
 		"client": {keys(clientDoc{}), names(client)},
 	} {

@@ -188,6 +188,8 @@ func triggerAbout(t language.Trigger) string {
 		return t.Cron
 	case language.Every:
 		return t.Every.String()
+	case language.Queue:
+		return t.Source()
 	}
 	return "called by other routes"
 }

@@ -120,6 +120,9 @@ func keyFindings(cfg config.Config) []doctor.Finding {
 		}
 	}
 	secrets := []config.Secret{cfg.MasterKey, cfg.Store.Password, cfg.Bus.Password}
+	for _, b := range cfg.Brokers {
+		secrets = append(secrets, b.Password)
+	}
 	for _, c := range cfg.Clients {
 		secrets = append(secrets, c.Secret)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/connectors/all"
 	"github.com/dime-bus/dime/internal/httpclient"
@@ -26,7 +27,10 @@ type loaded struct {
 }
 
 // load reads the folder for checking only: no connector can call anything.
-func (c *content) load() loaded { return c.loadFor(nil, reach{}) }
+func (c *content) load() loaded {
+	cfg, _ := config.Load(c, func(string) (string, bool) { return "", false }, nil) // its problems are lint's
+	return c.loadFor(nil, reach{brokers: cfg.BrokerNames()})
+}
 
 // reach is what the server lends its content: what connectors call with, and
 // what a route has that says nothing of its own.
@@ -35,6 +39,7 @@ type reach struct {
 	host             connectors.Host
 	city             string // URL
 	within, patience time.Duration
+	brokers          []string // that routes may name
 }
 
 // loadFor reads the folder. prev, if not nil, is the city in force: only what
@@ -71,7 +76,7 @@ func (c *content) loadOnce(prev *language.City, r reach) loaded {
 	b := c.connectors(r)
 	var city *language.City
 	var ps []yamldoc.Problem
-	o := language.Options{Connectors: b.descriptions, Yields: c.shipped, Within: r.within, Patience: r.patience}
+	o := language.Options{Connectors: b.descriptions, Yields: c.shipped, Within: r.within, Patience: r.patience, Brokers: r.brokers}
 	if prev != nil {
 		city, ps = language.Reload(prev, c, o)
 	} else {

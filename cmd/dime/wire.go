@@ -30,6 +30,7 @@ import (
 	"github.com/dime-bus/dime/internal/yamldoc"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run"
+	"github.com/dime-bus/dime/pipeline/run/intake"
 )
 
 // server is everything that `dime serve` runs, wired by hand: this file is the
@@ -50,6 +51,7 @@ type server struct {
 	client  *httpclient.Client
 	guards  *guards
 	engine  *run.Engine
+	intake  *intake.Intake // nil unless this process is a worker
 	gateway *gateway.Gateway
 
 	public, admin, soap net.Listener
@@ -170,6 +172,11 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	})
 	if err != nil {
 		return s, err
+	}
+	if s.has(config.Worker) {
+		others := newBrokers(cfg, log)
+		s.closers = append(s.closers, others.close)
+		s.intake = intake.New(s.engine, others, clock.Real{}, log, cfg.Limits.Body)
 	}
 	if s.zone, err = time.LoadLocation("Europe/Rome"); err != nil { // embedded by time/tzdata
 		return s, err
@@ -305,7 +312,7 @@ func (s *server) load(prev *language.City) error {
 	} else if s.cfg.City.Mode == "url" {
 		url = s.cfg.City.URL
 	}
-	l := s.content.loadFor(prev, reach{client: s.client, city: url, host: s.host(), within: s.cfg.Engine.Within, patience: s.cfg.Engine.Patience})
+	l := s.content.loadFor(prev, reach{client: s.client, city: url, host: s.host(), within: s.cfg.Engine.Within, patience: s.cfg.Engine.Patience, brokers: s.cfg.BrokerNames()})
 	if bad := refusals(l.problems); len(bad) > 0 {
 		return refusedError{bad}
 	}
@@ -335,6 +342,9 @@ func (s *server) load(prev *language.City) error {
 	}
 	if err := s.gateway.Swap(public); err != nil {
 		return errors.Join(err, s.engine.Swap(prev))
+	}
+	if s.ready.Load() {
+		s.takeIn(l.city)
 	}
 	s.outside.swap(l.connectors, receivers)
 	s.inForce.Store(&public)
@@ -372,6 +382,9 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 		return nil, err
 	}
 	s.ready.Store(true)
+	s.reloading.Lock()
+	s.takeIn(s.engine.City())
+	s.reloading.Unlock()
 	if s.public != nil {
 		s.outside.start(ctx) // beside the face where the outside answers
 	}
@@ -389,6 +402,13 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 		go s.divide(ctx)
 	}
 	return errs, nil
+}
+
+// takeIn feeds the routes of a city from the brokers of others.
+func (s *server) takeIn(c *language.City) {
+	if s.intake != nil {
+		s.intake.Swap(c)
+	}
 }
 
 // report passes on why a server ended, unless it was asked to.
@@ -416,6 +436,9 @@ func (s *server) drain() {
 	defer cancel()
 	if s.handed["listen"] != nil {
 		s.handOver(ctx)
+	}
+	if s.intake != nil {
+		s.intake.Stop()
 	}
 	s.engine.Drain(ctx)
 	for face, srv := range s.faces() {
@@ -460,8 +483,14 @@ func (s *server) close() error {
 	if s.outside != nil {
 		s.outside.end()
 	}
+	if s.intake != nil {
+		s.intake.Stop()
+	}
 	if s.engine != nil {
 		s.engine.Stop()
+	}
+	if s.intake != nil {
+		s.intake.Wait()
 	}
 	var errs []error
 	for i := len(s.closers) - 1; i >= 0; i-- {

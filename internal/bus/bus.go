@@ -80,6 +80,8 @@ type Delivery struct {
 	Ack      store.Ack
 	Attempts int    // deliveries before this one
 	Cursor   int64  // of a message of the log
+	Lost     int    // of Attempts those that nobody answered
+	Nameless bool   // the publisher gave no id: each delivery gets another
 	Taken    func() // called by Took; may be nil
 
 	mu     sync.Mutex
@@ -131,6 +133,22 @@ func Attempts(m *message.Message) int {
 		return d.Attempts
 	}
 	return 0
+}
+
+// Lost is how often the message was delivered before to somebody who never
+// answered, as a broker counts it.
+func Lost(m *message.Message) int {
+	if d := deliveryOf(m); d != nil {
+		return d.Lost
+	}
+	return 0
+}
+
+// Nameless says that the publisher gave the message no id, so that the one it has
+// tells no repetition.
+func Nameless(m *message.Message) bool {
+	d := deliveryOf(m)
+	return d != nil && d.Nameless
 }
 
 // Took tells a virtual clock that the receiver now counts itself; see the

@@ -49,7 +49,7 @@ func baseOptions(t testing.TB) Options {
 	if err := json.Unmarshal(b, &doc); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Connectors: map[string]connectors.Description{}}
+	o := Options{Connectors: map[string]connectors.Description{}, Brokers: []string{"contractor"}}
 	for name, ops := range doc {
 		d := connectors.Description{Name: name}
 		for _, op := range ops {

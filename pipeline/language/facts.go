@@ -79,7 +79,7 @@ func (c *compiler) facts() {
 	})
 	delete(routes, "")
 	r.Safe = safe
-	bus := slices.ContainsFunc(r.From, func(t Trigger) bool { return t.Kind == Event })
+	bus := slices.ContainsFunc(r.From, func(t Trigger) bool { return t.Kind == Event || t.Kind == Queue })
 	r.Pipe = bus && emits > 0 && others == 0 && r.OrderBy == nil
 	r.Calls, r.Routes = sortedKeys(calls), sortedKeys(routes)
 	for w := range waits {

@@ -42,6 +42,7 @@ func Rules() []Rule {
 		{"else", "`else` where it has no meaning, missing, or no outcome", nil},
 		{"limits", "500 steps, 8 blocks deep, sensible bounds", nil},
 		{"http", "paths that are reserved, not plain, or taken by another route", nil},
+		{"queue", "brokers that are not configured, and queues that bring what `req` does not take", nil},
 		{"undo", "effects without `undo`, and undos that can't be relied on", lintUndo},
 		{"commit", "`cancel` and `fail` behind a commit", lintCommit},
 		{"reply", "a second reply, one inside each or all, a rest before the reply", lintReply},

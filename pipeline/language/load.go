@@ -27,6 +27,9 @@ type Options struct {
 	// 24 h (semantics 3, 4.1). They are the same for every load of a process.
 	Within, Patience time.Duration
 
+	// Brokers are the names of other people's brokers that `from: queue` may use.
+	Brokers []string
+
 	// Yields says of a route file that, where it and another have one name or one
 	// path, it is the wrong one: what the binary ships yields to the city's own.
 	// nil: the later by name is the wrong one.
@@ -100,6 +103,7 @@ type loader struct {
 	prev       *City
 	zone       *time.Location
 	yields     func(string) bool
+	brokers    []string
 	within     time.Duration
 	patience   time.Duration
 	connectors map[string]connectors.Description
@@ -158,7 +162,7 @@ func newLoader(o Options) *loader {
 		zone, _ = time.LoadLocation("Europe/Rome") // embedded by time/tzdata
 	}
 	l := &loader{
-		zone: zone, yields: o.Yields, within: cmp.Or(o.Within, 10*time.Second), patience: cmp.Or(o.Patience, 24*time.Hour), connectors: o.Connectors, ops: map[string]*connectors.Operation{},
+		zone: zone, yields: o.Yields, brokers: o.Brokers, within: cmp.Or(o.Within, 10*time.Second), patience: cmp.Or(o.Patience, 24*time.Hour), connectors: o.Connectors, ops: map[string]*connectors.Operation{},
 		files: map[string][]byte{}, byFile: map[string]*head{}, heads: map[string]*head{},
 		events: map[string]*EventType{}, purposes: map[string]*Purpose{}, messages: map[string]map[string]string{},
 	}

@@ -5,6 +5,7 @@
 package language
 
 import (
+	"strings"
 	"time"
 
 	"github.com/dime-bus/dime/connectors"
@@ -75,6 +76,7 @@ const (
 	Event  TriggerKind = "event"
 	Cron   TriggerKind = "cron"
 	Every  TriggerKind = "every"
+	Queue  TriggerKind = "queue"
 	Called TriggerKind = "route"
 )
 
@@ -88,6 +90,19 @@ type Trigger struct {
 	Cron    string        // Cron: five fields
 	Every   time.Duration // Every
 	Pos     yamldoc.Pos
+
+	Broker   string   // Queue: its name in the configuration
+	Queue    string   // Queue: one that others declare; "" with Exchange
+	Exchange string   // Queue: theirs, to which a queue of ours is bound
+	Keys     []string // Queue: routing keys of that binding
+}
+
+// Source names what a queue trigger takes from, as its author would.
+func (t Trigger) Source() string {
+	if t.Exchange == "" {
+		return t.Broker + "/" + t.Queue
+	}
+	return t.Broker + "/" + t.Exchange + " " + strings.Join(t.Keys, " ")
 }
 
 // SLO is what the route promises; the dashboards and alerts hold it against it.

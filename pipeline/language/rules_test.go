@@ -9,6 +9,11 @@ import (
 
 const routeHead = "route: extra\nversion: 1\nfrom: {route: any}\nreq: fines/watch\nsubject: =req.iuv\npurpose: fine-notice\nsteps:\n"
 
+// queued is a route that a broker of others feeds.
+func queued(from, more string) string {
+	return "route: extra\nversion: 1\nfrom: {" + from + "}\n" + more + "purpose: fine-notice\nsteps:\n  - set: {m: 1}\n"
+}
+
 // What the seeded mistakes do not reach: rules about a route as a whole, scopes
 // and narrowing. want is "line:column [rule] fragment", or nothing.
 func TestRules(t *testing.T) {
@@ -47,6 +52,12 @@ func TestRules(t *testing.T) {
 		{"use of another type", routeHead + "  - call: sanzioni.fines\n    as: f\n    with: {plate: =req.plate}\n    errors: {timeout: {use: {list: 3}}}\n", "11:36 [type]"},
 		{"a fail inside each behind a commit", routeHead + "  - emit: fines.paid\n    with: {iuv: =req.iuv}\n    commit: true\n  - each: =split(req.iuv, \"\")\n    steps:\n      - check: item != \"0\"\n        else: {fail: zero}\n", ""},
 		{"a fail behind a commit", routeHead + "  - emit: fines.paid\n    with: {iuv: =req.iuv}\n    commit: true\n  - check: req.iuv != \"0\"\n    else: {fail: zero}\n", "12:11 [commit]"},
+		{"fed by a queue", queued("queue: contractor/paid", "req: fines/watch\n"), ""},
+		{"fed by an exchange", queued("queue: {broker: contractor, exchange: paid}", "req: fines/watch\norder_by: =req.plate\n"), ""},
+		{"fed by two queues", queued("queue: [contractor/a, {broker: contractor, exchange: paid, keys: [x.*, y]}]", "req: fines/watch\n"), ""},
+		{"a queue without req", queued("queue: contractor/paid", ""), "3:15 [queue] `req` is missing"},
+		{"a queue of others in order", queued("queue: contractor/paid", "req: fines/watch\norder_by: =req.plate\n"), "3:15 [order] {broker: contractor, exchange: NAME"},
+		{"the default exchange", queued("queue: {broker: contractor, exchange: \"\"}", "req: fines/watch\n"), "[queue] contractor/QUEUE"},
 		{"event in order", strings.Replace(routeHead, "version: 1", "version: 1\norder_by: =req.plate", 1) + "  - call: route.fine-watch\n    with: {plate: a, iuv: b}\n", "9:11 [order]"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 )
 
 var (
-	triggerWords  = []string{"http", "headers", "event", "cron", "every", "route"}
-	laterTriggers = []string{"file", "queue", "webhook"}
+	triggerWords  = []string{"http", "headers", "event", "cron", "every", "queue", "route"}
+	laterTriggers = []string{"file", "webhook"}
 	httpMethods   = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 	maxEvery      = 366 * 24 * time.Hour
 	// Paths that the bus itself answers.
@@ -59,6 +59,8 @@ func (c *compiler) triggers(n *yamldoc.Node) {
 					c.add(v, "type", "`every`: %s", err)
 				}
 				t.Every = d
+			case "queue":
+				c.queue(v, &t)
 			case "route":
 				t.Kind = Called
 				if v.Text != "any" {

@@ -192,6 +192,9 @@ func (s *session) ask(i int) {
 		if s.c.trigger.Kind != language.Event {
 			r.Caller = &identity.Caller{Kind: "timer", Subject: s.route.Name}
 		}
+		if s.c.trigger.Kind == language.Queue {
+			r.Caller = &identity.Caller{Kind: "event", Subject: s.c.trigger.Source()}
+		}
 	}
 	ch := s.engine.Trigger(context.Background(), r)
 	s.mu.Lock()

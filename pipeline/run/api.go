@@ -15,7 +15,7 @@ type Request struct {
 	Route    string
 	Req      any // decoded JSON; validated here against the route's `req`
 	Caller   *identity.Caller
-	Trigger  string    // "http", "event", "cron", "every", "start", "client"
+	Trigger  string    // "http", "event", "queue", "cron", "every", "start", "client"
 	Deadline time.Time // the caller's; zero: the route's `within`
 	Key      string    // message id or cron instant: the once key where the route has none
 	Ack      *store.Ack

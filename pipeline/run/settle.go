@@ -214,7 +214,7 @@ func (x *exec) settle(out step.Outcome) error {
 // hasCaller says whether the run was begun by somebody who gets its answer.
 func (x *exec) hasCaller() bool {
 	switch x.head.Trigger {
-	case "event", "cron", "every", "start":
+	case "event", "queue", "cron", "every", "start":
 		return false
 	}
 	return true

@@ -8,7 +8,7 @@ import (
 )
 
 // Trigger begins a run that has no caller, as a message or the clock does:
-// r.Trigger is "event", "cron" or "every" and r.Key the message's id or the
+// r.Trigger is "event", "queue", "cron" or "every" and r.Key the message's id or the
 // scheduled instant, under which a repetition finds the same run. What comes is
 // nil once the run is durable or has ended; after an error the message must come
 // again. Like Ask it is counted on the clock from here on. The route test runner

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
+	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/dime-bus/dime/internal/bus"
 	"github.com/dime-bus/dime/internal/clock"
@@ -35,7 +36,10 @@ type Options struct {
 
 	// Name begins the names of all exchanges and queues; "dime". Cities that share
 	// a virtual host differ in it.
-	Name  string
+	Name string
+	// Guest: the broker is others', and nothing is declared on it but what Foreign
+	// and PublishTo, the only methods for such a bus, need.
+	Guest bool
 	Clock clock.Clock
 	Log   *slog.Logger
 
@@ -131,8 +135,12 @@ func New(o Options) *Bus {
 	}
 	b := &Bus{o: o, ds: make(map[string]*dispatcher)}
 	b.ctx, b.stop = context.WithCancel(context.Background())
-	b.out = newLink(b, "publish", b.declareBase)
-	b.in = newLink(b, "consume", b.declareBase)
+	base := b.declareBase
+	if o.Guest {
+		base = func(*amqp091.Connection) error { return nil }
+	}
+	b.out = newLink(b, "publish", base)
+	b.in = newLink(b, "consume", base)
 	b.pub = newPublisher(b)
 	return b
 }
@@ -220,11 +228,37 @@ func (b *Bus) defaults(o bus.GroupOptions) bus.GroupOptions {
 	return o
 }
 
-// Foreign subscribes to a queue that others own and declare. Nothing is changed
-// about it; a nacked message waits in this process, one that is parked goes to
-// our queue "NAME.group.foreign.QUEUE.dlq".
-func (b *Bus) Foreign(ctx context.Context, queue string, o bus.GroupOptions) (<-chan *message.Message, error) {
-	return b.subscribe(ctx, spec{name: b.o.Name + ".group.foreign." + queue, foreign: queue}, b.defaults(o))
+// Source is what others send: a queue that they own and declare, or an exchange of
+// theirs.
+type Source struct {
+	// Queue is taken from as it is, nothing is changed about it. With Exchange it is
+	// the rest of the name of a queue of ours, NAME.foreign.QUEUE, which is declared
+	// and bound to it by Keys.
+	Queue    string
+	Exchange string
+	Keys     []string
+	// InOrder: one message at a time in all processes, in the order of the queue of
+	// ours; with Exchange only.
+	InOrder bool
+}
+
+// Foreign subscribes to what others send. A nacked message waits in this process;
+// one that is parked goes to a queue of ours beside, NAME.group.foreign.QUEUE.dlq
+// (NAME.foreign.QUEUE.dlq), which is declared when it is needed.
+func (b *Bus) Foreign(ctx context.Context, from Source, o bus.GroupOptions) (<-chan *message.Message, error) {
+	o = b.defaults(o)
+	s := spec{name: b.o.Name + ".group.foreign." + from.Queue, foreign: from.Queue, inOrder: from.InOrder}
+	if from.Exchange != "" {
+		s.name = b.o.Name + ".foreign." + from.Queue
+		s.foreign, s.exchange, s.topics = s.name, from.Exchange, from.Keys
+	}
+	if from.InOrder {
+		if from.Exchange == "" {
+			return nil, fmt.Errorf("subscribing to %s: only a queue of ours keeps an order over all processes", from.Queue)
+		}
+		o.Prefetch = 1
+	}
+	return b.subscribe(ctx, s, o)
 }
 
 type group struct {

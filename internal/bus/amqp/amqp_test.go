@@ -34,6 +34,8 @@ func TestRabbitMQ(t *testing.T) {
 		{"each message hears its own fate", fates},
 		{"a full queue is an error", full},
 		{"a queue of others is consumed as it is", foreign},
+		{"an exchange of others is bound to a queue of ours", exchange},
+		{"a queue of ours keeps the order of others' messages", inOrder},
 		{"a queue that was deleted is declared again", deleted},
 		{"patterns take what they say", topics},
 		{"a publication keeps to its deadline", late},

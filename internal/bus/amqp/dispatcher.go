@@ -52,6 +52,10 @@ type item struct {
 	waits    func() // stops its back-off
 }
 
+func (it *item) delivery() *bus.Delivery {
+	return &bus.Delivery{Attempts: it.attempts, Lost: lost(it.dv.Headers), Nameless: !named(it.dv)}
+}
+
 func newDispatcher(b *Bus, s spec, o bus.GroupOptions) *dispatcher {
 	d := &dispatcher{
 		b: b, o: o, spec: s, work: make(chan *item, o.Prefetch), over: make(chan struct{}),
@@ -62,7 +66,7 @@ func newDispatcher(b *Bus, s spec, o bus.GroupOptions) *dispatcher {
 	if s.foreign != "" {
 		open = s.foreign
 	}
-	d.sources = append(d.sources, &source{d: d, queue: open, prefetch: o.Prefetch})
+	d.sources = append(d.sources, &source{d: d, queue: open, keyed: s.inOrder, prefetch: o.Prefetch})
 	for _, q := range s.keyed() {
 		// Room for messages that wait behind their key.
 		d.sources = append(d.sources, &source{d: d, queue: q, keyed: true, prefetch: min(4*o.Prefetch, 2000)})
@@ -105,7 +109,7 @@ func (d *dispatcher) take(f *feed, dv amqp091.Delivery) {
 		d.putAside(it, "it was delivered too often, and took the process down with it each time")
 		return
 	}
-	it.d = &bus.Delivery{Attempts: attempts}
+	it.d = it.delivery()
 	it.key = m.Metadata.Get(bus.MetaKey)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -282,6 +286,13 @@ func (d *dispatcher) refused(it *item) {
 // putAside parks an item for a person.
 func (d *dispatcher) putAside(it *item, reason string) {
 	d.b.o.Log.Warn("parking a message of the bus", "queue", d.spec.name, "message", it.dv.MessageId, "reason", reason)
+	if d.spec.foreign != "" && d.spec.exchange == "" {
+		if err := d.b.declareParked(d.spec); err != nil {
+			d.b.o.Log.Error("putting a message of others aside", "queue", d.spec.name, "error", err)
+			d.b.later(d.b.rung(len(d.b.o.Rungs)), func() { go d.putAside(it, reason) })
+			return
+		}
+	}
 	d.move(it, job{key: d.spec.dlq(), p: again(it.dv, it.attempts, reason)})
 }
 
@@ -324,7 +335,7 @@ func (d *dispatcher) rest(it *item, wait time.Duration) {
 	d.back(it)
 	d.active--
 	d.refill()
-	it.d = &bus.Delivery{Attempts: it.attempts}
+	it.d = it.delivery()
 	it.msg = it.msg.Copy()
 	it.waits = d.b.later(wait, func() { d.again(it) })
 	if it.key == "" {

@@ -209,55 +209,6 @@ func full(t *testing.T, c *city) {
 	}
 }
 
-func foreign(t *testing.T, c *city) {
-	b := c.open(t)
-	ch := c.channel(t)
-	queue := c.name + "-theirs"
-	if _, err := ch.QueueDeclare(queue, true, false, false, false, nil); err != nil { // a classic queue
-		t.Fatal(err)
-	}
-	send := func(id string, h amqp091.Table) {
-		if err := ch.PublishWithContext(t.Context(), "", queue, false, false, amqp091.Publishing{MessageId: id, Headers: h, Body: []byte(id)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	in, err := b.Foreign(t.Context(), queue, bus.GroupOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	send("1", nil)
-	send("2", amqp091.Table{"count": int32(7), "nested": amqp091.Table{"a": "b"}, "when": time.Unix(0, 0)})
-	got := map[string]*message.Message{}
-	for range 2 {
-		m := next(t, in)
-		got[m.UUID] = m
-	}
-	if d := cmp.Diff("7", got["2"].Metadata.Get("count")); d != "" {
-		t.Fatal(d)
-	}
-	got["1"].Nack()
-	bus.Park(got["2"], "not for us")
-	m := next(t, in)
-	if m.UUID != "1" || bus.Attempts(m) != 1 {
-		t.Fatalf("%s with %d attempts", m.UUID, bus.Attempts(m))
-	}
-	m.Ack()
-	deadline := time.Now().Add(patience)
-	parked := func() map[string]string { return c.parked(t, "foreign."+queue) }
-	for len(parked()) == 0 && time.Now().Before(deadline) {
-	}
-	if d := cmp.Diff(map[string]string{"2": "not for us"}, parked()); d != "" {
-		t.Fatal(d)
-	}
-	b.Settle(t)
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if dv, ok, err := ch.Get(queue, true); err != nil || ok {
-		t.Fatalf("%s is left: %v", dv.MessageId, err)
-	}
-}
-
 func deleted(t *testing.T, c *city) {
 	b := c.open(t)
 	in := subscribe(t, b, "g", "t")

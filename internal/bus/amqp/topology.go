@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,7 +17,9 @@ import (
 type spec struct {
 	name       string
 	topics     []string
-	foreign    string // a queue that others declare; then there are no topics
+	foreign    string // the queue to take from, where it isn't a group's
+	exchange   string // theirs, to which foreign is bound by topics; "": foreign is theirs
+	inOrder    bool   // one active consumer
 	limit      int
 	partitions int
 }
@@ -200,11 +203,14 @@ func (b *Bus) declareBase(conn *amqp091.Connection) error {
 func (b *Bus) declare(conn *amqp091.Connection, s spec) error {
 	d := &declarer{conn: conn}
 	defer d.close()
+	if s.foreign != "" && s.exchange == "" {
+		return nil // theirs; what is parked gets its queue when there is something
+	}
 	if err := d.queue(s.dlq(), quorum("", nil)); err != nil {
 		return err
 	}
-	if s.foreign != "" {
-		return nil
+	if s.exchange != "" {
+		return d.bound(s, min(s.limit, b.o.DeliveryLimit))
 	}
 	args := quorum(s.dlq(), amqp091.Table{"x-delivery-limit": int64(s.limit)})
 	single := quorum(s.dlq(), amqp091.Table{"x-delivery-limit": int64(s.limit), "x-single-active-consumer": true})
@@ -229,6 +235,37 @@ func (b *Bus) declare(conn *amqp091.Connection, s spec) error {
 	}
 	for _, f := range steps {
 		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// declareParked declares where messages of others' queues are parked.
+func (b *Bus) declareParked(s spec) error {
+	ctx, cancel := context.WithTimeout(b.ctx, declareWithin)
+	defer cancel()
+	conn, err := b.in.await(ctx)
+	if err != nil {
+		return err
+	}
+	d := &declarer{conn: conn}
+	defer d.close()
+	return d.queue(s.dlq(), quorum("", nil))
+}
+
+// bound declares a queue of ours and binds it to an exchange of others. The
+// broker's limit counts what nobody answered, whatever the receiver's is.
+func (d *declarer) bound(s spec, limit int) error {
+	args := amqp091.Table{"x-delivery-limit": int64(limit)}
+	if s.inOrder {
+		args["x-single-active-consumer"] = true
+	}
+	if err := d.queue(s.foreign, quorum(s.dlq(), args)); err != nil {
+		return err
+	}
+	for _, key := range s.topics {
+		if err := d.bind(s.foreign, key, s.exchange, nil); err != nil {
 			return err
 		}
 	}

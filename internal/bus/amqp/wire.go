@@ -92,6 +92,12 @@ func received(dv amqp091.Delivery) (m *message.Message, topic string, attempts i
 	return m, topic, attempts, nil
 }
 
+// named says whether the publisher gave the message an id.
+func named(dv amqp091.Delivery) bool {
+	id, _ := dv.Headers[watermillamqp.DefaultMessageUUIDHeaderKey].(string)
+	return id != "" || dv.MessageId != ""
+}
+
 func topicOf(dv amqp091.Delivery) string {
 	if s, ok := dv.Headers[headerTopic].(string); ok {
 		return s
@@ -106,13 +112,19 @@ func deliveries(h amqp091.Table) int {
 	if s, ok := h[headerAttempts].(string); ok {
 		n, _ = strconv.Atoi(s)
 	}
+	return n + lost(h)
+}
+
+// lost counts the deliveries of this message, as it lies in its queue, that ended
+// with their channel or were given back. Classic queues do not count.
+func lost(h amqp091.Table) int {
 	switch c := h["x-delivery-count"].(type) {
 	case int64:
-		n += int(c)
+		return int(c)
 	case int32:
-		n += int(c)
+		return int(c)
 	}
-	return n
+	return 0
 }
 
 // again is a delivery to be published once more, to a rung or a parked queue.
