@@ -9,7 +9,8 @@ MAKEFLAGS += --no-print-directory
 GO ?= go
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 KILLS ?= 200
-SOAK ?= 1h
+SOAK ?= 30m
+SOAK_ON = $(if $(filter rabbitmq,$(BROKER))$(filter postgres,$(STORE)),servers,embedded)
 FUZZTIME ?= 30s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
 
@@ -60,8 +61,9 @@ chaos: build ## 200 kills; make chaos KILLS=1000 for more
 	@set -o pipefail; $(GO) test -count=1 -v -timeout 2h ./test/kill -args -kills $(KILLS) | tee bin/chaos.log
 	@{ grep -oE '[0-9]+ kills, .*|^(---|ok) .*' bin/chaos.log; grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-; nproc | sed 's/$$/ cores/'; date +%F; } > bench/chaos.txt
 
-soak: build ## kills and load for an hour; make soak SOAK=12h for longer
-	$(GO) test -count=1 -v -timeout 0 ./test/kill -run 'TestKill$$' -args -soak $(SOAK)
+soak: build ## half an hour at half of what the city takes: memory, goroutines and files stay flat; BROKER=rabbitmq STORE=postgres on those
+	@set -o pipefail; $(GO) test -count=1 -v -timeout 0 ./test/kill -run 'TestSoak$$' -args -steady $(SOAK) -on $(SOAK_ON) | tee bin/soak.log
+	@{ grep -oE 'soak o[nf] .*|^(---|ok) .*' bin/soak.log; grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-; nproc | sed 's/$$/ cores/'; date +%F; } > bench/soak-$(SOAK_ON).txt
 
 fuzz: need ## every fuzz target, FUZZTIME each
 	@./.ci/fuzz $(FUZZTIME)
