@@ -70,12 +70,11 @@ func StartPostgres(dir string, o PostgresOptions) (*PostgresServer, error) {
 	_, _ = rand.Read(secret[:]) // never fails since Go 1.24
 	s.password = hex.EncodeToString(secret[:])
 	if s.port == 0 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ports, err := FreePorts(1)
 		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
+			return nil, err
 		}
-		s.port = l.Addr().(*net.TCPAddr).Port
-		l.Close()
+		s.port = ports[0]
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the cluster's folder: %w", err)
@@ -216,8 +215,8 @@ func (s *PostgresServer) Start() error {
 	cmd := exec.Command(filepath.Join(postgresBin, "postgres"), "-D", filepath.Join(s.dir, "data"))
 	cmd.Stdout, cmd.Stderr, cmd.Dir = s.log, s.log, s.dir
 	// A test that is killed must not leave a server behind: it dies with the thread
-	// that started it, and quickly.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Pdeathsig: syscall.SIGQUIT}
+	// that started it, and quickly. A terminal's Ctrl-C is for that one alone.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Pdeathsig: syscall.SIGQUIT, Setpgid: true}
 	exited := make(chan struct{})
 	started := make(chan error)
 	go func() {

@@ -111,7 +111,7 @@ func OwnRabbit(t testing.TB, o RabbitOptions) *RabbitMQ {
 // Between the choice of its ports and their use another process may take one, so
 // what ends for that reason begins again with others.
 func StartRabbit(ctx context.Context, o RabbitOptions) (*RabbitMQ, error) {
-	return startRabbit(ctx, o, freePorts)
+	return startRabbit(ctx, o, FreePorts)
 }
 
 // startTries is how often taken ports are answered with others.
@@ -486,23 +486,6 @@ func (r *RabbitMQ) Close() error {
 func tail(b []byte, n int) string {
 	s := strings.TrimSpace(string(b))
 	return s[max(0, len(s)-n):]
-}
-
-// freePorts finds ports of the loopback address that nobody listens on.
-func freePorts(n int) ([]int, error) {
-	var ls []net.Listener
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
-		}
-		ls, ports = append(ls, l), append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	for _, l := range ls {
-		_ = l.Close()
-	}
-	return ports, nil
 }
 
 var errEnded = errors.New("it has ended")

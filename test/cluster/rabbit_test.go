@@ -86,7 +86,7 @@ func TestRabbitPortTaken(t *testing.T) {
 	takes := func(which ...int) (choose func(int) ([]int, error), tries *int) {
 		tries = new(int)
 		return func(n int) ([]int, error) {
-			ports, err := freePorts(n)
+			ports, err := FreePorts(n)
 			if *tries < len(which) && err == nil {
 				ports[which[*tries]] = l.Addr().(*net.TCPAddr).Port
 			}
