@@ -131,21 +131,25 @@ func gone(ctx context.Context) error {
 }
 
 // turns are Numbers whose failures are faults: what keeps a request from its turn
-// sent nothing.
+// sent nothing. Who waited for it in vain met a bound of ours, which says nothing of
+// the register: it must not open the breaker (semantics 11.1).
 type turns struct{ of connectors.Numbers }
 
 // Next implements connectors.Numbers.
 func (t turns) Next(ctx context.Context, series string, floor int64, f func(context.Context, int64) error) error {
 	began := false
 	err := t.of.Next(ctx, series, floor, func(ctx context.Context, n int64) error {
-		if err := gone(ctx); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		began = true
 		return f(ctx, n)
 	})
-	if err == nil || began {
+	switch {
+	case err == nil || began:
 		return err
+	case ctx.Err() != nil:
+		return &fault.Error{Kind: fault.Throttled, Detail: "too many calls wait for their turn at the register, which takes one at a time", Err: err}
 	}
 	return unavailable("no number of the series can be had", err)
 }
