@@ -305,7 +305,7 @@ func (e *Emulator) judge(q *em5005Request, now time.Time) (*emMoved, emFault) {
 			return no("EC026", "decorrenza del legame diversa da quella della residenza")
 		}
 		sheet = p.Family
-		x.Movers = append(x.Movers, emMover{p.TaxCode, emRelation(m.relation)})
+		x.Movers = append(x.Movers, emMover{p.TaxCode, citizens.Of(emRelation(m.relation), p.Sex)})
 		if m.relation == "1" {
 			if x.Subject != "" {
 				return no("EC028", "piu' di un intestatario della scheda")

@@ -23,7 +23,7 @@ const (
 	Untraceable Status = "untraceable" // struck off: irreperibile
 )
 
-// Civil status, as certificates print it (masculine form; the feminine is theirs).
+// Civil status in the masculine form; Of gives a woman hers.
 const (
 	Single   = "celibe"
 	Married  = "coniugato"
@@ -38,6 +38,27 @@ const (
 	Child  = "figlio"
 	Parent = "genitore"
 )
+
+// Of is a civil status or a relation in the form that a certificate prints of a
+// person of this sex: a woman is nubile, not celibe.
+func Of(word, sex string) string {
+	if sex != "F" {
+		return word
+	}
+	switch word {
+	case Single:
+		return "nubile"
+	case Married:
+		return "coniugata"
+	case Divorced:
+		return "divorziata"
+	case Widowed:
+		return "vedova"
+	case Child:
+		return "figlia"
+	}
+	return word
+}
 
 // Person of the city.
 type Person struct {

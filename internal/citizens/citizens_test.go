@@ -58,6 +58,9 @@ func TestRegister(t *testing.T) {
 		if p.Since.Before(p.Born) || p.Born.After(today) {
 			t.Errorf("%s: born %s, since %s", p.TaxCode, p.Born, p.Since)
 		}
+		if p.CivilStatus != Of(p.CivilStatus, p.Sex) || p.Relation != Of(p.Relation, p.Sex) || p.Sex == "F" && p.CivilStatus == Single {
+			t.Errorf("%s (%s) is %s and %s", p.TaxCode, p.Sex, p.CivilStatus, p.Relation)
+		}
 		if p.Spouse != "" {
 			if s, ok := r.ByTaxCode(p.Spouse); !ok || s.Spouse != p.TaxCode || s.Family != p.Family {
 				t.Errorf("%s and %s are not married to each other", p.TaxCode, p.Spouse)

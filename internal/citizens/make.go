@@ -70,7 +70,7 @@ func (m *maker) family() string {
 
 // identify gives codes that nobody has yet: namesakes get letters for digits.
 func (m *maker) identify(p *Person) {
-	p.Name = p.GivenName + " " + p.Surname
+	p.Name, p.CivilStatus, p.Relation = p.GivenName+" "+p.Surname, Of(p.CivilStatus, p.Sex), Of(p.Relation, p.Sex)
 	code, err := taxcode.Of(taxcode.Person{Surname: p.Surname, Name: p.GivenName, Female: p.Sex == "F", Born: p.Born, Place: p.BirthPlace.Code})
 	for n := 0; err == nil && m.codes[code]; n++ {
 		if n == 7 { // eight namesakes of one day and place: this one came a day later

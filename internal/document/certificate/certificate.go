@@ -143,7 +143,7 @@ func Rows(c document.Content) ([]Row, error) {
 		return nil, err
 	}
 	rows := []Row{
-		{Label: "Cognome e nome", English: "Name", Value: name},
+		{Label: "Nome e cognome", English: "Name", Value: name},
 		{Label: "Codice fiscale", English: "Tax code", Value: c.Holder},
 	}
 	for _, f := range k.fields {

@@ -47,7 +47,7 @@ func (r *register) Entry(_ context.Context, c string) (archive.Entry, error) {
 func (r *register) Holder(_ context.Context, _, taxCode string) (archive.Holder, error) {
 	switch taxCode {
 	case holder:
-		return archive.Holder{Rows: []certificate.Row{{Label: "Cognome e nome", Value: "Niccolò <D'Angiò>"}}}, nil
+		return archive.Holder{Rows: []certificate.Row{{Label: "Nome e cognome", Value: "Niccolò <D'Angiò>"}}}, nil
 	case "again":
 		return archive.Holder{}, &fault.Error{Kind: fault.Throttled, RetryAfter: time.Minute}
 	}
