@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -66,6 +67,10 @@ func (s *Server) count(_ net.Conn, state http.ConnState) {
 	}
 }
 
+// Farewell has every answer from here on close its connection: its caller comes
+// back on a new one, which a load balancer may take elsewhere.
+func (s *Server) Farewell() { s.retiring.Store(true) }
+
 // Retire takes no new connection, but leaves those that wait in the socket's queue
 // to whoever listens there next, and answers one more request on each open
 // connection, within a time: closing what is kept alive would meet requests that
@@ -89,6 +94,22 @@ func (s *Server) Retire(ctx context.Context, within time.Duration) {
 			return
 		}
 	}
+}
+
+// Readiness answers whether a process takes requests, for the load balancer in
+// front of its public face; why it does not is the admin face's to tell.
+func Readiness(ready func(context.Context) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if ready(r.Context()) != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, "not ready\n")
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
 }
 
 // Addr is where it listens.

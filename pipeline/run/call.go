@@ -105,6 +105,11 @@ func (x *exec) attempt(ctx context.Context, t *trip, leave func(error)) (any, *f
 	effect := t.op.Effect != connectors.Safe
 	var inDoubt *fault.Error // an earlier attempt may have been carried out
 	for {
+		if err := x.holds(); err != nil {
+			leave(nil)
+			x.cancel(err)
+			return nil, pick(inDoubt, fault.New(fault.Unavailable, "the run was no longer this process's when %s was to be called", t.full))
+		}
 		timeout := t.timeout
 		if left, ok := x.timeLeft(); ok {
 			if left <= 0 {
@@ -273,10 +278,6 @@ func (x *exec) Call(ctx context.Context, f *step.Frame, s *language.Step, path s
 		leave(nil)
 		return step.Outcome{}, err
 	}
-	if err := x.holds(); err != nil {
-		leave(nil)
-		return step.Outcome{}, err
-	}
 	return x.send(s.Target, path, t, leave, x.doubtOf(s, path))
 }
 
@@ -337,18 +338,42 @@ func (x *exec) intent(kind store.Kind, path string, t *trip) *entry {
 		x: map[string]any{"key": t.call.Key, "until": codec.Millis(t.call.GiveUp), "target": t.full}}
 }
 
-// holds makes sure of 2 s of lease before a request leaves (semantics 11.4).
-func (x *exec) holds() error {
-	if x.fenced.Load() {
+// holds makes sure of 2 s of lease right before a request leaves, or of half a
+// lease where that is less (semantics 11.4). A process that was frozen may own
+// nothing any more when it goes on; what it can't renew it must not use.
+func (x *exec) holds() (err error) {
+	left := func() time.Duration {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return x.lease.Left(x.now())
+	}
+	least := min(2*time.Second, x.e.cfg.LeaseFor/2)
+	if !x.fenced.Load() && left() < least {
+		if err = x.e.renew([]*exec{x}); err == nil && left() < least {
+			err = errors.New("it ended meanwhile")
+		}
+	}
+	switch {
+	case x.fenced.Load():
 		return store.ErrFenced
+	case err != nil:
+		return &errJournal{fmt.Errorf("%w: %w", errLease, err)}
 	}
-	x.mu.Lock()
-	l := x.lease
-	x.mu.Unlock()
-	if l.Until.IsZero() || l.Until.Sub(x.now()) >= 2*time.Second {
-		return nil
+	return nil
+}
+
+// torn says why a run may not use what a call came to, nil if it may: another
+// process owns it, its lease could not be renewed, or the engine stops.
+func (x *exec) torn(flt *fault.Error) error {
+	switch cause := context.Cause(x.ctx); {
+	case x.fenced.Load():
+		return store.ErrFenced
+	case errors.Is(cause, errLease):
+		return cause
+	case x.e.ctx.Err() != nil && flt != nil:
+		return errStopped
 	}
-	return x.e.live.renew(x)
+	return nil
 }
 
 // send makes an effect's attempts and records the outcome.
@@ -356,11 +381,8 @@ func (x *exec) send(full, path string, t *trip, leave func(error), doubt func(*f
 	// Effects are awaited whatever becomes of a branch: only the run's own context
 	// ends them.
 	v, flt := x.attempt(x.ctx, t, leave)
-	if x.fenced.Load() {
-		return step.Outcome{}, store.ErrFenced
-	}
-	if x.e.ctx.Err() != nil && flt != nil {
-		return step.Outcome{}, errStopped
+	if err := x.torn(flt); err != nil {
+		return step.Outcome{}, err
 	}
 	n := &entry{kind: store.OutcomeRec, path: path, round: x.round(path), at: x.now(), attempts: t.n, took: t.took}
 	switch {

@@ -204,16 +204,9 @@ func (x *exec) resend(ctx context.Context, full string, op *connectors.Operation
 			return step.Outcome{}, err
 		}
 	}
-	if err := x.holds(); err != nil {
-		leave(nil)
-		return step.Outcome{}, err
-	}
 	v, flt := x.attempt(ctx, t, leave)
-	if x.fenced.Load() {
-		return step.Outcome{}, store.ErrFenced
-	}
-	if x.e.ctx.Err() != nil && flt != nil {
-		return step.Outcome{}, errStopped
+	if err := x.torn(flt); err != nil {
+		return step.Outcome{}, err
 	}
 	if flt != nil && (flt.Kind == fault.Unknown || !surely && flt.Kind.Row().Transient) {
 		return doubt(flt)

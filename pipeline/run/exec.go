@@ -204,7 +204,7 @@ func (x *exec) Between(ctx context.Context) error {
 func (x *exec) gone() error {
 	err := context.Cause(x.ctx)
 	switch {
-	case errors.Is(err, errDropped), errors.Is(err, errStopped), errors.Is(err, store.ErrFenced):
+	case errors.Is(err, errDropped), errors.Is(err, errStopped), errors.Is(err, store.ErrFenced), errors.Is(err, errLease):
 		return err
 	case x.inline:
 		return errDropped

@@ -44,6 +44,13 @@ func (f flaky) Fire(ctx context.Context, route string, at time.Time) (bool, erro
 	return f.Store.Fire(ctx, route, at)
 }
 
+func (f flaky) Renew(ctx context.Context, ls ...store.Lease) ([]store.Lease, error) {
+	if err := f.no("renew", "", nil); err != nil {
+		return nil, err
+	}
+	return f.Store.Renew(ctx, ls...)
+}
+
 func (f flaky) Claim(ctx context.Context, worker string, n int) ([]store.Run, []store.Lease, error) {
 	if f.w.noClaims.Load() {
 		return nil, nil, store.ErrFull

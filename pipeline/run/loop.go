@@ -87,7 +87,9 @@ func (e *Engine) renewAll() {
 		xs = append(xs, x)
 	}
 	l.mu.Unlock()
-	e.renew(xs)
+	if err := e.renew(xs); err != nil {
+		e.log.Error("renewing leases", "runs", len(xs), "error", err)
+	}
 	if e.cfg.Shared {
 		e.answerAsks()
 	}
@@ -99,7 +101,8 @@ func (e *Engine) renewAll() {
 	}
 }
 
-func (e *Engine) renew(xs []*exec) {
+// renew prolongs leases, and fences the runs that others own by now.
+func (e *Engine) renew(xs []*exec) error {
 	ls := make([]store.Lease, 0, len(xs))
 	for _, x := range xs {
 		x.mu.Lock()
@@ -107,13 +110,12 @@ func (e *Engine) renew(xs []*exec) {
 		x.mu.Unlock()
 	}
 	if len(ls) == 0 {
-		return
+		return nil
 	}
 	until := e.clock.Now().Add(e.cfg.LeaseFor)
 	lost, err := e.store.Renew(e.ctx, ls...)
 	if err != nil {
-		e.log.Error("renewing leases", "runs", len(ls), "error", err)
-		return
+		return err
 	}
 	gone := make(map[store.RunID]bool, len(lost))
 	for _, l := range lost {
@@ -129,14 +131,6 @@ func (e *Engine) renew(xs []*exec) {
 			x.fenced.Store(true)
 			x.cancel(store.ErrFenced)
 		}
-	}
-}
-
-// renew prolongs one lease before a call that would begin with too little of it.
-func (l *liveRuns) renew(x *exec) error {
-	x.e.renew([]*exec{x})
-	if x.fenced.Load() {
-		return store.ErrFenced
 	}
 	return nil
 }

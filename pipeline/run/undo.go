@@ -217,16 +217,9 @@ func (x *exec) undoCall(a *armed, u *language.Undo, args map[string]any) (step.O
 			return step.Outcome{}, err
 		}
 	}
-	if err := x.holds(); err != nil {
-		leave(nil)
-		return step.Outcome{}, err
-	}
 	v, flt := x.attempt(x.ctx, t, leave)
-	if x.fenced.Load() {
-		return step.Outcome{}, store.ErrFenced
-	}
-	if x.e.ctx.Err() != nil && flt != nil {
-		return step.Outcome{}, errStopped
+	if err := x.torn(flt); err != nil {
+		return step.Outcome{}, err
 	}
 	if flt != nil && flt.Kind == fault.Unknown {
 		return x.undoDoubt(a)(flt)

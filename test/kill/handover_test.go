@@ -57,6 +57,9 @@ func (r *rig) activate(socket *os.File) *proc {
 // knocking asks at a steady pace, whatever comes back: half of it writes.
 type knocking struct {
 	r            *rig
+	at           string        // URL; where it is not the rig's
+	every        time.Duration // 8 ms if zero
+	jobs         bool          // effectful runs too
 	client       *http.Client
 	asked, wrote atomic.Int64
 	mu           sync.Mutex
@@ -64,7 +67,7 @@ type knocking struct {
 }
 
 func (k *knocking) run(stop <-chan struct{}) {
-	tick := time.NewTicker(8 * time.Millisecond)
+	tick := time.NewTicker(max(k.every, 8*time.Millisecond))
 	defer tick.Stop()
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -83,7 +86,14 @@ func (k *knocking) one(i int) {
 	if i%2 == 0 {
 		method, path, body = http.MethodPost, "/v1/kill/confirmations", `{"id":"knock-`+strconv.Itoa(i)+`"}`
 	}
-	req, err := http.NewRequestWithContext(context.Background(), method, k.r.public+path, strings.NewReader(body))
+	if k.jobs && i%4 == 0 {
+		path, body = "/v1/kill/jobs", `{"id":"knock-`+strconv.Itoa(i)+`","stamps":[1],"tell":false}`
+	}
+	at := k.at
+	if at == "" {
+		at = k.r.public
+	}
+	req, err := http.NewRequestWithContext(context.Background(), method, at+path, strings.NewReader(body))
 	if err != nil {
 		k.r.t.Error(err)
 		return

@@ -463,8 +463,18 @@ func closeGivesBack(k *kit) {
 	a.publish("t", "1")
 	b.receive("q", 1, "1")
 	a.receive("q", 1)
+	for range 2 { // what was told so far
+		select {
+		case <-a.Store.Wake():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 	k.must(b.Store.Close())
-	a.claimed("a", hot.ID)
+	var taken map[store.RunID]store.Lease
+	a.hears(a.Store.Wake(), func() bool { taken = a.claim("a"); return len(taken) > 0 })
+	if _, ok := taken[hot.ID]; !ok || len(taken) != 1 {
+		k.Fatalf("a process that closed gave back %v, want run %d", taken, hot.ID)
+	}
 	_, _, err = a.Store.ClaimOne(k.ctx, "person", rests.ID)
 	k.must(err)
 	a.outboxIDs("1")
