@@ -88,6 +88,7 @@ type engineDoc struct {
 	Renew        *time.Duration  `yaml:"renew"`
 	Within       *time.Duration  `yaml:"within"`
 	Patience     *time.Duration  `yaml:"patience"`
+	Notice       *time.Duration  `yaml:"notice"`
 	Drain        *time.Duration  `yaml:"drain"`
 	Slots        *int            `yaml:"slots"`
 	Background   *int            `yaml:"background_slots"`
@@ -270,6 +271,7 @@ func (l *loader) file(root *yamldoc.Node) {
 		take(&c.Renew, e.Renew)
 		take(&c.Within, e.Within)
 		take(&c.Patience, e.Patience)
+		take(&c.Notice, e.Notice)
 		take(&c.Drain, e.Drain)
 		take(&c.Slots, e.Slots)
 		take(&c.Background, e.Background)
@@ -542,8 +544,10 @@ func (l *loader) engine() {
 			l.add(l.at("engine", key), "`%s` must be longer than 0", key)
 		}
 	}
-	if e.FoundBySlack < 0 {
-		l.add(l.at("engine", "found_by_slack"), "`found_by_slack` can't be negative")
+	for key, d := range map[string]time.Duration{"found_by_slack": e.FoundBySlack, "notice": e.Notice} {
+		if d < 0 {
+			l.add(l.at("engine", key), "`%s` can't be negative", key)
+		}
 	}
 	// Two renewals must fit into a lease, or one lost renewal loses the run
 	// (semantics 11.4).

@@ -188,12 +188,14 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	if err != nil {
 		return s, err
 	}
+	extra := map[string]http.Handler{"GET /readyz": gateway.Readiness(s.isReady)}
+	maps.Copy(extra, pages)
 	s.gateway, err = gateway.New(gateway.Config{
 		Engine: publicEngine{s.engine}, Blobs: s.store, Tokens: tokens, Clients: s.clients,
 		Clock: clock.Real{}, Log: log, Observer: s.metrics,
 		Limits: gateway.Limits{Body: cfg.Limits.Body, Upload: cfg.Limits.Upload, PerAddress: cfg.Limits.PerAddress, Connections: cfg.Limits.Connections},
 		About:  gateway.About{Name: cfg.Name, Version: v.Version, Commit: v.Revision, City: s.urls().City, Public: s.urls().Public, Started: time.Now()},
-		Extra:  pages,
+		Extra:  extra,
 	})
 	if err != nil {
 		return s, err
@@ -432,9 +434,13 @@ func (s *server) isReady(context.Context) error {
 // others hand back (semantics 11.4).
 func (s *server) drain() {
 	s.ready.Store(false)
+	leaves := s.public != nil && s.shared() // others take what comes
+	if leaves {
+		s.giveNotice()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Engine.Drain)
 	defer cancel()
-	if s.handed["listen"] != nil {
+	if leaves || s.handed["listen"] != nil {
 		s.handOver(ctx)
 	}
 	if s.intake != nil {
@@ -448,12 +454,23 @@ func (s *server) drain() {
 	}
 }
 
+// giveNotice goes on serving until whoever sends requests here has seen that this
+// process is no longer ready, and takes them elsewhere.
+func (s *server) giveNotice() {
+	for face, srv := range s.faces() {
+		if face != "admin" {
+			srv.Farewell()
+		}
+	}
+	time.Sleep(s.cfg.Engine.Notice)
+}
+
 // retireWithin is how long connections that are kept alive may bring one more
 // request before they are closed.
 const retireWithin = time.Second
 
-// handOver leaves the sockets to the next life of this process: what comes from
-// here on waits in their queues, what has come is answered in full.
+// handOver leaves what comes from here on to others, or to the next life of this
+// process in the queues of its sockets; what has come is answered in full.
 func (s *server) handOver(ctx context.Context) {
 	var all sync.WaitGroup
 	for face, srv := range s.faces() {
