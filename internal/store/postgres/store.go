@@ -260,6 +260,7 @@ func (s *Store) Close() error {
 	b.Queue("update outbox set holder = null where holder = $1", s.me)
 	b.Queue("delete from version_use where holder = $1", s.me)
 	b.Queue("delete from worker where id = $1", s.me)
+	b.Queue("select pg_notify($1, $2)", channel, fmt.Sprintf("%d w", s.me)) // the others take it now, not when they look by themselves
 	if err = s.pool.SendBatch(ctx, b).Close(); err != nil {
 		err = fmt.Errorf("closing the store: giving back what it holds: %w", failure(err))
 	}
