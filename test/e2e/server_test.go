@@ -43,13 +43,22 @@ func startOn(t *testing.T, content string) *server {
 		t.Fatalf("the binary is missing: run `make build` first: %v", err)
 	}
 	s := &server{dir: t.TempDir(), binary: binary}
-	ready := filepath.Join(s.dir, "ready")
-	log, err := os.Create(s.logFile())
+	urls := s.run(t, "log", "serve", "--content", content, "--data", filepath.Join(s.dir, "data"), "--city", "embedded",
+		"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "debug")
+	s.public, s.admin, s.city = urls["public"], urls["admin"], urls["city"]
+	return s
+}
+
+// run starts the binary, waits until it is ready and ends it with the test. What it
+// writes goes to a file of this name below s.dir. The result is its ready file.
+func (s *server) run(t *testing.T, name string, args ...string) map[string]string {
+	t.Helper()
+	ready, logFile := filepath.Join(s.dir, name+".ready"), filepath.Join(s.dir, name)
+	log, err := os.Create(logFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "serve", "--content", content, "--data", filepath.Join(s.dir, "data"), "--city", "embedded",
-		"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ready-file", ready, "--log", "debug")
+	cmd := exec.Command(s.binary, append(args, "--ready-file", ready)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -64,7 +73,7 @@ func startOn(t *testing.T, content string) *server {
 			t.Errorf("the server ended badly: %v", err)
 		}
 		if t.Failed() {
-			b := s.read(t, s.logFile())
+			b := s.read(t, logFile)
 			t.Logf("end of the log:\n%s", b[max(0, len(b)-4<<10):])
 		}
 	})
@@ -74,13 +83,12 @@ func startOn(t *testing.T, content string) *server {
 	for {
 		var urls map[string]string
 		if b, err := os.ReadFile(ready); err == nil && json.Unmarshal(b, &urls) == nil {
-			s.public, s.admin, s.city = urls["public"], urls["admin"], urls["city"]
-			return s
+			return urls
 		}
 		select {
 		case <-tick.C:
 		case <-limit:
-			t.Fatalf("the server is not ready:\n%s", s.read(t, s.logFile()))
+			t.Fatalf("the server is not ready:\n%s", s.read(t, logFile))
 		}
 	}
 }
