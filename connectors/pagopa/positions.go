@@ -98,6 +98,7 @@ const (
 	positionRow = "position/" // + IUV
 	iupdRow     = "iupd/"     // + IUPD: its IUV
 	pendingRow  = "pending/"  // + IUV: the node fetched it to be paid, and no receipt has come
+	demandedRow = "demanded/" // + IUPD: the last day of a position that a counter demanded
 	keyRow      = "subscription-key"
 )
 

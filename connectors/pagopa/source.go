@@ -38,6 +38,9 @@ func (c *Connector) Run(ctx context.Context, publish connectors.Publish) error {
 			if err := c.chase(ctx, publish); err != nil && ctx.Err() == nil {
 				c.log().WarnContext(ctx, "asking for receipts that have not come failed; it is tried again", "error", err)
 			}
+			if err := c.forgetDemanded(ctx); err != nil && ctx.Err() == nil {
+				c.log().WarnContext(ctx, "forgetting who did not pay at a counter failed; it is tried again", "error", err)
+			}
 			chased = now
 		}
 		if err := clock.Sleep(ctx, c.clock, lookAgain); err != nil {
@@ -70,6 +73,40 @@ func (c *Connector) chase(ctx context.Context, publish connectors.Publish) error
 		}
 	}
 	return first
+}
+
+// forgetDemanded drops who owes from positions that a counter demanded and nobody
+// can pay any more. The position stays: a receipt may still come, and names nobody
+// that we need.
+func (c *Connector) forgetDemanded(ctx context.Context) error {
+	today := c.clock.Now().In(c.zone).Format(time.DateOnly)
+	var old []string
+	if err := c.table.List(ctx, demandedRow, func(key string, due []byte) error {
+		if string(due) < today {
+			old = append(old, strings.TrimPrefix(key, demandedRow))
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, iupd := range old {
+		iuv, err := c.numberOf(ctx, iupd)
+		if err == nil && iuv != "" {
+			_, err = c.change(ctx, iuv, func(row *position) error {
+				if row != nil {
+					row.forget()
+				}
+				return nil
+			})
+		}
+		if err == nil { // without a number the crash came before it
+			err = c.table.Update(ctx, demandedRow+iupd, func([]byte) ([]byte, error) { return nil, nil })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chaseOne says whether nothing more is to be expected of a position.

@@ -271,7 +271,12 @@ func (c *Connector) demandNotice(ctx context.Context, el *xml.Element) (string, 
 		return "", c.failed(ctx, "opening a position that a counter demanded", err)
 	}
 	p.IUPD = iupdOf("demanded\x00" + random)
-	if err := c.number(ctx, p); err != nil {
+	// Nobody takes such a position back: who owes is forgotten by its last day.
+	err = c.table.Update(ctx, demandedRow+p.IUPD, func([]byte) ([]byte, error) { return []byte(p.Due), nil })
+	if err == nil {
+		err = c.number(ctx, p)
+	}
+	if err != nil {
 		return "", c.failed(ctx, "opening a position that a counter demanded", err)
 	}
 	return "<qrCode>" + element("fiscalCode", c.cfg.Creditor) + element("noticeNumber", p.notice()) + "</qrCode>" + c.offer(p), nil

@@ -380,6 +380,50 @@ func TestDemandedAtACounter(t *testing.T) {
 	}
 }
 
+// TestDemandedIsForgotten: who asked at a counter and did not pay is kept as long as
+// the position can be paid, and a receipt that comes late is taken all the same.
+func TestDemandedIsForgotten(t *testing.T) {
+	s := newStation(t)
+	payer := base64Of([]byte("<x><codiceFiscalePagatore>RSSMRA77L18H501W</codiceFiscalePagatore></x>"))
+	got := s.send("paDemandPaymentNotice", envelope("<paf:paDemandPaymentNoticeRequest>"+ids+
+		"<idServizio>00001</idServizio><idSoggettoServizio>00002</idSoggettoServizio><datiSpecificiServizioRequest>"+payer+"</datiSpecificiServizioRequest></paf:paDemandPaymentNoticeRequest>"))
+	notice := got.Child("", "qrCode").Child("", "noticeNumber").Text
+	known := func() bool {
+		t.Helper()
+		if err := s.forgetDemanded(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range s.table.rows {
+			if strings.Contains(string(row), "RSSMRA77L18H501W") {
+				return true
+			}
+		}
+		return false
+	}
+	if !known() {
+		t.Error("who owes is forgotten while the position can be paid")
+	}
+	s.at.pass(48 * time.Hour)
+	if known() {
+		t.Error("who owes is kept although nobody can pay any more")
+	}
+	if got := code(s.send("paVerifyPaymentNotice", verifyReq(notice))); got != "PAA_PAGAMENTO_SCADUTO" {
+		t.Error(got)
+	}
+	row, err := s.load(t.Context(), notice[1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := code(s.send("paSendRTV2", sendRT(receiptOf(row, "rt-1", nil)))); got != "OK" || len(s.published()) != 1 {
+		t.Errorf("a late receipt: %s", got)
+	}
+	for key := range s.table.rows {
+		if strings.HasPrefix(key, demandedRow) {
+			t.Errorf("%s is left", key)
+		}
+	}
+}
+
 func TestStampsSigner(t *testing.T) {
 	s := newStation(t)
 	m, err := s.readStamp(goldenStamp(t))
