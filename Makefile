@@ -1,5 +1,6 @@
 # make build   bin/dime
-# make run     build, then the whole city on this machine
+# make run     build, then the whole city on this machine; with BROKER=rabbitmq, with
+#              STORE=postgres or with both, over private servers that end with it
 # make test    everything that CI runs
 .DEFAULT_GOAL := build
 SHELL := /bin/bash
@@ -9,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 GO ?= go
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 KILLS ?= 200
+BROKER ?= embedded
+STORE ?= embedded
 SOAK ?= 30m
 SOAK_ON = $(if $(filter rabbitmq,$(BROKER))$(filter postgres,$(STORE)),servers,embedded)
 FUZZTIME ?= 30s
@@ -23,7 +26,19 @@ build: need
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/dime ./cmd/dime
 
 run: build
-	./bin/dime serve --city embedded
+	@./.ci/need run $(BROKER) $(STORE)
+	@case '$(BROKER) $(STORE)' in \
+	'embedded embedded') exec ./bin/dime serve --city embedded ;; \
+	'rabbitmq embedded') servers=rabbit ;; \
+	'embedded postgres') servers=postgres ;; \
+	'rabbitmq postgres') servers=both ;; \
+	*) echo 'BROKER is embedded or rabbitmq, STORE is embedded or postgres' >&2; exit 2 ;; \
+	esac; \
+	$(GO) build -o bin/cluster ./test/cluster/cmd; \
+	echo "starting $$servers"; \
+	exec ./bin/cluster $$servers -- sh -ec '\
+	  [ -z "$$OWNER_STORE" ] || ./bin/dime migrate --store "$$OWNER_STORE"; \
+	  exec ./bin/dime serve --city embedded'
 
 need-test: ## says which prerequisite of the tests is missing
 	@./.ci/need test

@@ -38,6 +38,7 @@ func TestRabbitMQ(t *testing.T) {
 		{"a queue of ours keeps the order of others' messages", inOrder},
 		{"a queue that was deleted is declared again", deleted},
 		{"patterns take what they say", topics},
+		{"a publication whose write fails is repeated", unwritten},
 		{"a publication keeps to its deadline", late},
 		{"a closed bus lets go while the broker is away", away},
 	} {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -250,6 +253,35 @@ func topics(t *testing.T, c *city) {
 	}
 	if err := b.Publish(string(make([]byte, 256)), message.NewMessage("1", nil)); err == nil {
 		t.Fatal("a topic of 256 bytes is published")
+	}
+}
+
+// brittle is a connection of which one write fails before its end is noticed.
+type brittle struct {
+	net.Conn
+	broken *atomic.Bool
+}
+
+func (b brittle) Write(p []byte) (int, error) {
+	if b.broken.CompareAndSwap(true, false) {
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}
+	}
+	return b.Conn.Write(p)
+}
+
+// unwritten: a message that could not be written goes over the next connection.
+func unwritten(t *testing.T, c *city) {
+	broken := new(atomic.Bool)
+	c.o.Dial = func(network, addr string) (net.Conn, error) {
+		conn, err := amqp091.DefaultDial(5*time.Second)(network, addr)
+		return brittle{conn, broken}, err
+	}
+	b := c.open(t)
+	for i := range 3 {
+		if err := b.Publish("t", message.NewMessage(fmt.Sprint(i), nil)); err != nil && !errors.Is(err, amqp.ErrReturned) {
+			t.Fatal(err)
+		}
+		broken.Store(true)
 	}
 }
 

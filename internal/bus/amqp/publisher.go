@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 
@@ -259,8 +261,9 @@ func (s *slot) serve(x *session) {
 				j.sent <- sent{s: x, dc: dc}
 				continue
 			}
-			j.sent <- sent{err: s.p.failed(err)}
-			if x.ch.IsClosed() {
+			err = failed(err)
+			j.sent <- sent{err: err}
+			if x.ch.IsClosed() || errors.Is(err, errLost) { // amqp091 closes it soon after a failed write
 				return
 			}
 		case err := <-lost:
@@ -274,9 +277,10 @@ func (s *slot) serve(x *session) {
 }
 
 // failed tells a lost connection from a message that can't be written.
-func (p *publisher) failed(err error) error {
+func failed(err error) error {
 	var e *amqp091.Error
-	if errors.As(err, &e) || errors.Is(err, amqp091.ErrClosed) {
+	var n net.Error
+	if errors.As(err, &e) || errors.As(err, &n) || errors.Is(err, amqp091.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 		return errLost
 	}
 	return err
