@@ -27,6 +27,8 @@ func TestTraps(t *testing.T) {
 		{"comma in flow", "with: {a: =f(1, 2)}\n", []string{"1:11 the comma cuts the expression to `=f(1`"}},
 		{"comma in flow list", "with: [=f(1, 2)]\n", []string{"1:8 the comma cuts"}},
 		{"quote in flow", "with: {a: =x ?? \"y\"}\n", []string{"1:11 the expression `=x ?? \"y\"` can't stand inside { }"}},
+		{"braces in flow", "from: {http: GET /v1/x/{id}}\n", []string{"1:14 `{` inside the value `GET /v1/x/{id}` can't stand within { } or [ ]: put it on its own line, or quote it"}},
+		{"brackets in flow", "a: {x: 1, y: a:b[0]}\n", []string{"1:14 `[` inside the value `a:b[0]`"}},
 		{"index in flow", "with: {a: =l[0], b: 1}\n", []string{"1:11 the expression `=l[0]` can't stand inside { }"}},
 		{"begins with a quote", "- check: \"x\" in list\n", []string{"1:10 put the whole in single quotes, '\"x\" in list'"}},
 		{"ternary", "subject: =c ? a : b\n", []string{"1:10 write `if c {a} else {b}`"}},

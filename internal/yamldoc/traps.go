@@ -121,6 +121,9 @@ func (p *parser) refused(err error) []Problem {
 	return Sort(ps)
 }
 
+// inFlowBefore is the part of an unquoted value that stands before a bracket in it.
+var inFlowBefore = regexp.MustCompile(`[^\s,{}\[\]:](?:[^,{}\[\]:]|:[^\s,{}\[\]])*$`)
+
 var (
 	unknownAnchor = regexp.MustCompile(`unknown anchor '([^']*)'`)
 	dashes        = regexp.MustCompile(`^\s*(?:- +)*`)
@@ -280,6 +283,10 @@ func trapInFlow(value string, column func(int) int) (int, string) {
 			}
 			i += j + 1
 		case '{', '[':
+			if depth > 0 && !strings.ContainsRune(" {[,", rune(value[i-1])) {
+				from := i - len(inFlowBefore.FindString(value[:i]))
+				return column(from), fmt.Sprintf("`%c` inside the value `%s` can't stand within { } or [ ]: put it on its own line, or quote it", c, clip(flowExpression(value[from:])))
+			}
 			depth++
 		case '}', ']':
 			depth--
