@@ -170,8 +170,13 @@ func publicCity(c *language.City) gateway.City {
 		d := c.Connectors[name]
 		g := gateway.Connector{Name: d.Name, Summary: d.Summary, Warnings: d.Warnings}
 		for _, op := range d.Operations {
-			g.Operations = append(g.Operations, gateway.Operation{
-				Name: op.Name, Summary: op.Summary, Effect: string(op.Effect), Keyed: op.Keyed, FoundBy: op.FoundBy, Basis: op.Basis})
+			o := gateway.Operation{
+				Name: op.Name, Summary: op.Summary, Effect: string(op.Effect), Keyed: op.Keyed, FoundBy: op.FoundBy, Basis: op.Basis,
+				In: fieldsOf(op.In), Out: fieldsOf(op.Out)}
+			for _, f := range op.Faults {
+				o.Faults = append(o.Faults, gateway.Fault{Name: f.Name, Kind: string(f.Kind), Summary: f.Summary})
+			}
+			g.Operations = append(g.Operations, o)
 		}
 		out.Connectors = append(out.Connectors, g)
 	}

@@ -25,9 +25,17 @@ type operationView struct {
 	Keyed   bool        `json:"keyed"`
 	FoundBy string      `json:"found_by"`
 	Basis   string      `json:"basis,omitempty"`
+	In      []fieldView `json:"in,omitempty"`
+	Out     []fieldView `json:"out,omitempty"`
 	Faults  []faultView `json:"faults,omitempty"`
-	In      any         `json:"in,omitempty"`
-	Out     any         `json:"out,omitempty"`
+}
+
+// fieldView is one value inside what an operation takes or answers.
+type fieldView struct {
+	Name     string `json:"name"`
+	Type     string `json:"type"`
+	Required bool   `json:"required"`
+	Personal bool   `json:"personal,omitempty"`
 }
 
 type faultView struct {
@@ -122,6 +130,34 @@ func newConnectorsShow(a *admin) *cobra.Command {
 	return cmd
 }
 
+// describeFields prints one line a field; `?` marks those that may be absent.
+func describeFields(w io.Writer, word string, fs []fieldView) {
+	for i, f := range fs {
+		if i > 0 {
+			word = ""
+		}
+		name := f.Name
+		if !f.Required {
+			name += "?"
+		}
+		if name != "" {
+			name += ": "
+		}
+		personal := ""
+		if f.Personal {
+			personal = ", personal"
+		}
+		fmt.Fprintf(w, "  %-7s  %s%s%s\n", word, name, f.Type, personal)
+	}
+}
+
+func dashed(s string) string {
+	if s == "" {
+		return ""
+	}
+	return ": " + s
+}
+
 func describeConnector(w io.Writer, c connectorView) error {
 	fmt.Fprintf(w, "%s: %s\n", c.Name, c.Summary)
 	for _, op := range c.Operations {
@@ -133,14 +169,10 @@ func describeConnector(w io.Writer, c connectorView) error {
 		if op.Basis != "" {
 			fmt.Fprintf(w, "  rests on: %s\n", op.Basis)
 		}
-		if op.In != nil {
-			fmt.Fprintf(w, "  in:  %s\n", oneLine(op.In))
-		}
-		if op.Out != nil {
-			fmt.Fprintf(w, "  out: %s\n", oneLine(op.Out))
-		}
+		describeFields(w, "takes", op.In)
+		describeFields(w, "gives", op.Out)
 		for _, f := range op.Faults {
-			fmt.Fprintf(w, "  fault %s (%s) %s\n", f.Name, f.Kind, f.Summary)
+			fmt.Fprintf(w, "  refuses  %s (%s)%s\n", f.Name, f.Kind, dashed(f.Summary))
 		}
 	}
 	for _, warn := range c.Warnings {

@@ -259,7 +259,11 @@ func (c *Connector) unknown(name string) string {
 	if s := yamldoc.Suggest(name, names); s != "" {
 		return fmt.Sprintf("%s has no operation %q; did you mean %q?", c.docFile, name, s)
 	}
-	return fmt.Sprintf("%s has no operation %q", c.docFile, name)
+	const most = 12
+	if len(names) > most {
+		names = append(names[:most:most], "...")
+	}
+	return fmt.Sprintf("%s has no operation %q; it has %s", c.docFile, name, strings.Join(names, ", "))
 }
 
 // leftOut adds why a document's operation is not there.

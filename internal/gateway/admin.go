@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,9 +85,14 @@ func NewAdmin(cfg AdminConfig) (http.Handler, error) {
 	}
 	mux.HandleFunc("GET /routes", a.routes)
 	mux.HandleFunc("GET /connectors", func(w http.ResponseWriter, _ *http.Request) {
-		list := cfg.City().Connectors
-		if list == nil {
-			list = []Connector{}
+		list := []Connector{}
+		for _, c := range cfg.City().Connectors {
+			c.Operations = slices.Clone(c.Operations)
+			for i := range c.Operations {
+				op := &c.Operations[i]
+				op.In, op.Out, op.Faults = nil, nil, nil
+			}
+			list = append(list, c)
 		}
 		a.send(w, 200, list)
 	})
@@ -94,7 +100,11 @@ func NewAdmin(cfg AdminConfig) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, fault.New(fault.NotFound, "%s %s is nothing here; there are /livez /readyz /metrics /status /runs /routes /connectors", r.Method, r.URL.Path))
 	})
-	return a.guard(http.NewCrossOriginProtection().Handler(mux)), nil
+	sites := http.NewCrossOriginProtection()
+	sites.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		a.problem(w, http.StatusForbidden, Problem{Title: "Another site asks", Detail: "a page of another site sent this request; the admin face does nothing for it"})
+	}))
+	return a.guard(sites.Handler(mux)), nil
 }
 
 type admin struct{ cfg AdminConfig }

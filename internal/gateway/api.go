@@ -120,6 +120,26 @@ type Operation struct {
 	Keyed   bool   `json:"keyed"`
 	FoundBy string `json:"found_by,omitempty"`
 	Basis   string `json:"basis,omitempty"`
+
+	// Of one connector, not of the list:
+	In     []Field `json:"in,omitempty"`  // what `with` takes
+	Out    []Field `json:"out,omitempty"` // what the result holds
+	Faults []Fault `json:"faults,omitempty"`
+}
+
+// Field is one value inside what an operation takes or answers.
+type Field struct {
+	Name     string `json:"name"` // a path: `holder.name`, `slots[].id`; "" is the whole
+	Type     string `json:"type"`
+	Required bool   `json:"required"`
+	Personal bool   `json:"personal,omitempty"`
+}
+
+// Fault is an answer that a route may name under `errors`.
+type Fault struct {
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`
+	Summary string `json:"summary,omitempty"`
 }
 
 // Limits of the public face. Zero fields take DefaultLimits.

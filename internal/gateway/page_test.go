@@ -296,6 +296,9 @@ func TestAdmin(t *testing.T) {
 			if tt.status >= 400 && r.act != "" {
 				t.Error("it acted")
 			}
+			if got := w.Header().Get("Content-Type"); tt.status >= 400 && got != "application/problem+json" {
+				t.Errorf("it refuses with %s", got)
+			}
 		})
 	}
 }
