@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,7 +30,8 @@ func contentFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "content", "", "the city's content folder (default: the nearest parent that holds routes/)")
 }
 
-// within turns the command's paths into paths of the content folder.
+// within turns the command's paths into paths of the content folder. A path is
+// meant from where the command runs, else from the content folder.
 func within(dir string, paths []string) ([]string, error) {
 	root, err := filepath.Abs(dir)
 	if err != nil {
@@ -42,13 +43,34 @@ func within(dir string, paths []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		if _, missing := os.Stat(abs); missing != nil && !filepath.IsAbs(p) {
+			abs = filepath.Join(root, p)
+		}
 		rel, err := filepath.Rel(root, abs)
 		if err != nil || strings.HasPrefix(rel, "..") {
 			return nil, usageError{fmt.Errorf("%s is outside the content folder %s", p, dir)}
 		}
-		out = append(out, filepath.ToSlash(rel))
+		if _, err := os.Stat(abs); err != nil {
+			return nil, usageError{fmt.Errorf("nothing is at %s: %w", p, err)}
+		}
+		rel = filepath.ToSlash(rel)
+		if rel != "." && !inTops(rel) {
+			return nil, usageError{fmt.Errorf("%s is no content: a city's content lies in %s of %s", p, strings.Join(tops(), ", "), dir)}
+		}
+		out = append(out, rel)
 	}
 	return out, nil
+}
+
+// noteShipped says that a folder holds no content of its own, so that nobody takes
+// the silence over what the binary ships for one over the files that he meant.
+func noteShipped(w io.Writer, dir string) {
+	for _, top := range tops() {
+		if _, err := os.Stat(filepath.Join(dir, top)); err == nil {
+			return
+		}
+	}
+	fmt.Fprintf(w, "dime: there is no %s in %s: this is about the content that the binary ships\n", strings.Join(tops(), ", "), dir)
 }
 
 // below says whether a problem's file is one of paths or below one; no path
@@ -87,15 +109,11 @@ Exit code 1 if anything but warnings was found.`,
 			if err != nil {
 				return err
 			}
-			for _, p := range paths {
-				if _, err := fs.Stat(dirFS(dir), p); err != nil {
-					return usageError{fmt.Errorf("nothing to check at %s: %w", p, err)}
-				}
-			}
 			c, err := openContent(dir)
 			if err != nil {
 				return usageError{err}
 			}
+			noteShipped(cmd.ErrOrStderr(), dir)
 			loaded := c.load()
 			_, settings := config.Load(c, func(string) (string, bool) { return "", false }, nil)
 			problems := yamldoc.Sort(slices.Concat(loaded.problems, routetest.Check(c, loaded.city), settings))

@@ -3,17 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dime-bus/dime/pipeline/routetest"
 )
-
-func dirFS(dir string) fs.FS { return os.DirFS(dir) }
 
 func newTest() *cobra.Command {
 	var o output
@@ -39,6 +36,7 @@ fails.`,
 			if err != nil {
 				return usageError{err}
 			}
+			noteShipped(cmd.ErrOrStderr(), dir)
 			loaded := c.load()
 			files, problems := routetest.Load(c, loaded.city, paths...)
 			if bad := refusals(append(loaded.problems, problems...)); len(bad) > 0 {
@@ -47,6 +45,9 @@ fails.`,
 					fmt.Fprintln(cmd.ErrOrStderr(), p)
 				}
 				return errQuiet
+			}
+			if len(files) == 0 && len(args) > 0 {
+				return usageError{fmt.Errorf("no *.test.yaml is at %s", strings.Join(args, ", "))}
 			}
 			opts := routetest.Options{Match: match, Seed: seed, Parallel: parallel}
 			w := cmd.OutOrStdout()
