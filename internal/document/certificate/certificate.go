@@ -71,7 +71,7 @@ func kindOf(name string) (kind, bool) {
 			title: words{"Certificato di residenza", "Certificate of residence"},
 			statement: words{"In base alle risultanze degli atti, l'Ufficiale d'Anagrafe certifica che la persona indicata è iscritta nell'anagrafe della popolazione residente di questo Comune, all'indirizzo qui riportato.",
 				"On the basis of the records, the registrar certifies that the person named below is entered in the register of this municipality's resident population, at the address given here."},
-			fields: []field{place, born, citizenship, address, {"since", words{"Residente dal", "Resident since"}, false}},
+			fields: []field{place, born, citizenship, address, {"since", words{"A questo indirizzo dal", "At this address since"}, false}},
 		}, true
 	case "family":
 		// Family composition is no matter of the Regulation: Italian alone.

@@ -71,6 +71,9 @@ func TestDraftAndMarks(t *testing.T) {
 				t.Fatal(err)
 			}
 			words := run(t, "pdftotext", "-layout", file, "-")
+			if kind == "residence" && !strings.Contains(words, "A questo indirizzo dal") { // `since` is the dwelling's: who moves within the Comune stays a resident
+				t.Error("the day of the dwelling stands for the day of residence in the Comune")
+			}
 			for _, want := range []string{d.VerifyURL, "Niccolò D'Angiò", "RSSMRA77L18H501W", "VE-2026-0000123", "24/11/2026", "01234567890123", "EUR 16,00", "010203", "non può essere prodotto agli organi"} {
 				if !strings.Contains(words, want) {
 					t.Errorf("the page lacks %q:\n%s", want, words)
