@@ -18,7 +18,8 @@ import (
 const (
 	probeFileEnv = "DIME_TEST_PROBE"     // file that holds the kinds of the last commit's records and whether it had ended
 	killAtEnv    = "DIME_TEST_KILL_AT"   // KIND[@PATH]:before|after:N: SIGKILL oneself there
-	noIntentEnv  = "DIME_TEST_NO_INTENT" // "1": leave intents out (the control that must fail)
+	noIntentEnv  = "DIME_TEST_NO_INTENT" // "1": leave intents out (the controls must fail)
+	hastyEnv     = "DIME_TEST_HASTY"     // "confirms" or "acks": do not wait for them
 )
 
 // newProbe returns the engine's Probe, or nil if nobody asked for one.

@@ -159,21 +159,8 @@ func (c *chaos) killOne(kind string) error { return c.strike(c.one(kind)) }
 
 // killAtRecord lets a worker die around a commit of its own.
 func (c *chaos) killAtRecord() error {
-	m := c.one("worker")
-	if err := c.strike(m); err != nil {
-		return err
-	}
 	kind := []string{"intent", "outcome", "woken", "end"}[c.rnd.IntN(4)]
-	p := m.start(fmt.Sprintf("DIME_TEST_KILL_AT=%s:%s:%d", kind, []string{"before", "after"}[c.rnd.IntN(2)], 1+c.rnd.IntN(5)))
-	select {
-	case <-p.done:
-	case <-time.After(30 * time.Second):
-		return fmt.Errorf("%s met no %s record in half a minute", m.name, kind)
-	}
-	if !p.killed() {
-		return fmt.Errorf("%s ended otherwise: %v", m.name, p.err)
-	}
-	return nil
+	return c.killAt(fmt.Sprintf("%s:%s:%d", kind, []string{"before", "after"}[c.rnd.IntN(2)], 1+c.rnd.IntN(5)))
 }
 
 func (c *chaos) strike(m *member) error {

@@ -206,12 +206,56 @@ func (r *rig) settle(l *load) {
 // settled waits until the load is through and nothing moves.
 func (r *rig) settled(l *load) {
 	r.t.Helper()
+	if !r.rests(l, 60*time.Second) {
+		r.t.Fatal("waited a minute for all runs to end or park")
+	}
+}
+
+// rests says whether nothing moves any more before a time is over.
+func (r *rig) rests(l *load, within time.Duration) bool {
+	r.t.Helper()
 	l.wg.Wait()
-	r.until(60*time.Second, "all runs to end or park", func() bool {
+	still := func() bool {
 		var list runList
 		err := r.get(r.admin+"/runs?state=queued&state=running&state=waiting&state=undoing&limit=1", &list)
 		return err == nil && len(list.Runs) == 0
-	})
+	}
+	last := time.Now().Add(within)
+	for !still() {
+		if time.Now().After(last) {
+			return false
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	// What they said is on its way to others; what has not come after a while is lost.
+	for until := time.Now().Add(within / 2); time.Now().Before(until) && (r.notes() < r.doneJobs() || !still()); {
+		time.Sleep(100 * time.Millisecond)
+	}
+	return true
+}
+
+// notes counts the notes that the far side took, doneJobs the jobs that are done.
+func (r *rig) notes() (n int) {
+	r.t.Helper()
+	var effects []effect
+	if err := r.get(r.city+"/effects", &effects); err != nil {
+		r.t.Fatal(err)
+	}
+	for _, e := range effects {
+		if e.Operation == "note" {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *rig) doneJobs() (n int) {
+	for _, x := range r.allRuns() {
+		if x.Route == "kill-job" && x.State == "done" {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *rig) stopBus() {
