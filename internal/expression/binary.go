@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/expr-lang/expr/ast"
 
@@ -287,8 +288,15 @@ func (c *compiler) in(n *ast.BinaryNode, x ctx) value {
 			c.comparable(n, "in", n.Left, n.Right, lt, items)
 		}
 	case schema.Object:
-		if lt.Kind != schema.String && lt.Kind != schema.Any && lt.Kind != schema.Unknown {
+		switch name, written := n.Left.(*ast.StringNode); {
+		case lt.Kind != schema.String && lt.Kind != schema.Any && lt.Kind != schema.Unknown:
 			c.failAt(n.Left, "type", "an object's keys are strings, not %s", lt.Article())
+		case rt.Open:
+		case written && rt.Fields[name.Value] == nil:
+			c.failAt(n.Left, "name", "the object has no %q%s", name.Value, schema.DidYouMean(name.Value, fieldNames(rt)))
+		case !written: // a value among an object's names is a field forgotten behind it
+			c.failAt(n.Right, "type", "`in` looks a value up in a list, or a name in an object whose properties are not declared; this object's are: %s", strings.Join(fieldNames(rt), ", "))
+			return broken()
 		}
 	case schema.Any, schema.Unknown:
 	default:

@@ -101,6 +101,8 @@ func TestProblems(t *testing.T) {
 		{`resident.^statu == "active"`, "name", `resident has no "statu"; did you mean "status"?`, wantBool},
 		{`resident.status == ^"activ"`, "enum", `"activ" is not a legal value: it takes "active", "moved" or "dead"; did you mean "active"?`, wantBool},
 		{`resident.status in ["active", ^"mooved"]`, "enum", `did you mean "moved"?`, wantBool},
+		{`req.tax_code in ^resident`, "type", "this object's are: name, since, status", wantBool},
+		{`^"statu" in resident`, "name", `did you mean "status"?`, wantBool},
 		{`^position.checkout_url`, "nil", "position may be nil here: write position?.checkout_url, or check it first", Options{}},
 		{`len(^req.exemption) > 3`, "nil", "req.exemption may be nil here: give a default (req.exemption ?? ...), or check it first", wantBool},
 		{`^req.exemption in cfg.stamp_exemptions`, "nil", "", wantBool},
