@@ -10,6 +10,8 @@ MAKEFLAGS += --no-print-directory
 GO ?= go
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 KILLS ?= 200
+RUNS ?= 100000
+FAULTS ?= 60
 BROKER ?= embedded
 STORE ?= embedded
 SOAK ?= 30m
@@ -72,9 +74,9 @@ check-gen: need ## fails if docs/reference is stale
 bench: build
 	$(GO) run ./bench
 
-chaos: build ## 200 kills; make chaos KILLS=1000 for more
-	@set -o pipefail; $(GO) test -count=1 -v -timeout 2h ./test/kill -args -kills $(KILLS) | tee bin/chaos.log
-	@{ grep -oE '[0-9]+ kills, .*|^(---|ok) .*' bin/chaos.log; grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-; nproc | sed 's/$$/ cores/'; date +%F; } > bench/chaos.txt
+chaos: build ## KILLS of one process, RUNS on a fleet under FAULTS, every control, 100 restarts; about an hour and a half
+	@set -o pipefail; $(GO) test -count=1 -v -timeout 4h ./test/kill -args -kills $(KILLS) -runs $(RUNS) -faults $(FAULTS) -control all -restarts 100 -handovers 20 | tee bin/chaos.log
+	@{ grep -oE '(^ *---|^ok) .*|[0-9]+ (kills|faults|requests|runs|jobs|broken promises)[ ,].*' bin/chaos.log; grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-; nproc | sed 's/$$/ cores/'; date +%F; } > bench/chaos.txt
 
 soak: build ## half an hour at half of what the city takes: memory, goroutines and files stay flat; BROKER=rabbitmq STORE=postgres on those
 	@set -o pipefail; $(GO) test -count=1 -v -timeout 0 ./test/kill -run 'TestSoak$$' -args -steady $(SOAK) -on $(SOAK_ON) | tee bin/soak.log
