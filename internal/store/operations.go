@@ -34,3 +34,31 @@ type Operations interface {
 	// is kept, and with it what an erasure does not reach.
 	Forgets() time.Duration
 }
+
+// Keyring is how the master key is changed under a store at work. Between
+// BeginRotation and FinishRotation the old and the new master key both open it;
+// what is read and written goes on meanwhile, in all processes.
+type Keyring interface {
+	Keys(ctx context.Context) (KeyState, error)
+	// BeginRotation makes new keys, by which all is wrapped and sealed from here on,
+	// and lets another master key open the store besides. To begin again with the
+	// same key changes nothing.
+	BeginRotation(ctx context.Context, master []byte) error
+	// Reseal wraps and seals up to max rows anew, from where the last call stood, be
+	// it of another life: it stands in the store with the rows. It says false when a
+	// walk over all has found nothing of the old keys any more.
+	Reseal(ctx context.Context, max int) (more bool, err error)
+	// FinishRotation lets but the newest master key open the store from here on.
+	// ErrResealing while Reseal has more to do.
+	FinishRotation(ctx context.Context) error
+}
+
+// KeyState says how a store's keys stand.
+type KeyState struct {
+	Generation int      // 1 before the first rotation
+	Masters    []string // ids of the master keys that open it, newest last: two while a rotation is under way
+	Opened     string   // the id of the one by which this process opened it
+	Walk       string   // the table in which Reseal stands; "" where nothing is left to do
+	Done       int64    // rows that the walk has wrapped or sealed anew
+	Rows       int64    // rows that a walk looks at; counted when asked
+}

@@ -185,6 +185,8 @@ var (
 	// ErrShapes: the event has no key under a shape that another process waits by;
 	// learn from Shapes and deliver again.
 	ErrShapes = errors.New("another process waits for this event by another shape")
+	// ErrResealing: what the old keys sealed is still being sealed anew.
+	ErrResealing = errors.New("the keys are still being changed: what the old ones sealed is sealed anew first")
 	// ErrQueueFull: 1,000 runs queue behind this order key (semantics 5.4).
 	ErrQueueFull = errors.New("too many runs queue behind this order key")
 )

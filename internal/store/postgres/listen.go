@@ -195,9 +195,13 @@ func (s *Store) beat(ctx context.Context, now bool) error {
 		return nil
 	}
 	var freed int64
-	err := s.pool.QueryRow(ctx, "select beat($1, $2, $3, $4)", s.at(), s.lease(), s.me, s.o.Worker).Scan(&freed)
+	var ring []byte
+	err := s.pool.QueryRow(ctx, "select beat($1, $2, $3, $4), (select value from meta where name = 'ring')", s.at(), s.lease(), s.me, s.o.Worker).Scan(&freed, &ring)
 	if err != nil {
 		return failure(err)
+	}
+	if err := s.enter(ring); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	s.beaten = at

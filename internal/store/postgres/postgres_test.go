@@ -63,6 +63,16 @@ func harness(make func(t testing.TB) string) func(t *testing.T) storetest.Harnes
 			c.Advance(c.Now().Add(h.Lease))
 			return open(t, options(u, c))
 		}
+		h.OpenWith = func(t *testing.T, master []byte) (store.Store, error) {
+			c.Advance(c.Now().Add(h.Lease))
+			o := options(u, c)
+			o.MasterKey = master
+			s, err := postgres.Open(context.Background(), o)
+			if err == nil {
+				t.Cleanup(func() { _ = s.Close() })
+			}
+			return s, err
+		}
 		h.Second = func(t *testing.T) store.Store { return open(t, options(u, c)) }
 		h.Full = func(t *testing.T) store.Store {
 			o := options(cluster.Postgres(t), c)

@@ -13,7 +13,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -89,7 +88,7 @@ type Store struct {
 	o     Options
 	local clock.Clock
 	keys  *seal.Keys
-	city  *seal.Key
+	city  seal.City
 	pool  *pgxpool.Pool
 	me    int64 // this process's number, new with each Open
 
@@ -112,6 +111,7 @@ type Store struct {
 	nextRun int64
 	runsTo  int64
 	queues  map[string]*queue
+	ring    []byte    // as the keys were entered; nil before the first rotation
 	beaten  time.Time // the last heartbeat, by the local clock
 	expired int64     // where retention's scan stands
 }
@@ -138,7 +138,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}
 	}
 	s := &Store{
-		o: o, local: o.Clock, keys: keys, city: keys.City().WithID(), me: number(),
+		o: o, local: o.Clock, keys: keys, city: keys.City(), me: number(),
 		jobs: make(chan *job, 2*rows.MaxBatch), quit: make(chan struct{}),
 		held: make(map[store.RunID]*held), queues: make(map[string]*queue),
 	}
@@ -182,16 +182,8 @@ func (s *Store) begin(ctx context.Context) error {
 	if fsync == "off" {
 		s.o.Log.Warn("the database runs with fsync off: a power cut may lose what was accepted")
 	}
-	check := s.keys.Token("check")
-	if _, err := s.pool.Exec(ctx, "insert into meta(name, value) values ('check', $1) on conflict (name) do nothing", check[:]); err != nil {
+	if err := s.admit(ctx); err != nil {
 		return err
-	}
-	var found []byte
-	if err := s.pool.QueryRow(ctx, "select value from meta where name = 'check'").Scan(&found); err != nil {
-		return err
-	}
-	if !hmac.Equal(found, check[:]) {
-		return errors.New("the master key is not the one that this store was made with; set master_key to the old one")
 	}
 	if err := s.beat(ctx, true); err != nil {
 		return err

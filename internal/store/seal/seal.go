@@ -4,6 +4,7 @@
 //
 //	master key -> a person's key (kept wrapped, destroyed at erasure)
 //	           -> the city's key (for what is nobody's)
+//	              both in generations: a new master key brings new ones
 //	person's or city's key -> wraps a run's data key -> seals its bodies
 //
 // The city's key seals every message and event for the whole life of a city, under
@@ -25,6 +26,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/s2"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -47,11 +49,14 @@ const (
 // ErrSeal says that stored bytes were not sealed by this key, or were changed.
 var ErrSeal = errors.New("sealed bytes do not open: wrong key or damaged")
 
-// Keys are all that is derived from the city's master key.
+// Keys are all that the city's master key opens.
 type Keys struct {
-	mac  []byte // look-up tokens, ids, effect keys
-	kek  *Key   // wraps persons' keys
-	city *Key
+	mac  []byte                       // look-up tokens, ids, effect keys
+	lock *Key                         // of the ring
+	gens atomic.Pointer[[]generation] // of what wraps persons' keys, and the city's; oldest first
+	// Reload looks whether others have brought a ring with more generations, and
+	// enters it; it is asked when nothing opens. nil where there are no others.
+	Reload func()
 }
 
 // New derives the keys. The master key is at least MasterSize random bytes.
@@ -73,18 +78,20 @@ func New(master []byte) (*Keys, error) {
 		return nil, fmt.Errorf("deriving the city's key: %w", err)
 	}
 	k := &Keys{mac: mac}
-	if k.kek, err = newKey(kek); err != nil {
+	if k.lock, err = lockOf(master); err != nil {
 		return nil, err
 	}
-	if k.city, err = newKey(city); err != nil {
+	g, err := newGeneration(kek, city)
+	if err != nil {
 		return nil, err
 	}
+	k.gens.Store(&[]generation{g})
 	return k, nil
 }
 
 // City is the key for what has no person: stored events, bus messages, the
 // data keys of runs without a subject.
-func (k *Keys) City() *Key { return k.city }
+func (k *Keys) City() City { return City{k} }
 
 func (k *Keys) sum(purpose string, parts ...string) [sha256.Size]byte {
 	h := hmac.New(sha256.New, k.mac)
@@ -141,12 +148,17 @@ func (k *Keys) NewPerson(token [16]byte) (*Key, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return key, k.kek.seal(nil, raw, token[:]), nil
+	return key, k.newest().kek.seal(nil, raw, token[:]), nil
 }
 
 // OpenPerson unwraps a person's key.
 func (k *Keys) OpenPerson(token [16]byte, wrapped []byte) (*Key, error) {
-	raw, err := k.kek.open(wrapped, token[:])
+	var raw []byte
+	err := ErrSeal
+	k.each(func(g *generation) bool {
+		raw, err = g.kek.open(wrapped, token[:])
+		return err == nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("unwrapping a person's key: %w", err)
 	}

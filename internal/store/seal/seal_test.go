@@ -58,7 +58,7 @@ func TestWrap(t *testing.T) {
 	if _, err := a.Open(append([]byte{plain}, w[wrapIDSize:]...), Bound('r', 7)); !errors.Is(err, ErrSeal) {
 		t.Fatal("a wrapped key opens as a body:", err)
 	}
-	got, ok := a.WithID().Unwrap(w, Bound('r', 7))
+	got, ok := a.Unwrap(w, Bound('r', 7))
 	if !ok {
 		t.Fatal("its own key does not unwrap it")
 	}
@@ -101,4 +101,56 @@ func FuzzOpen(f *testing.F) {
 		_, _ = k.Open(b, nil)
 		_, _ = k.Unwrap(b, nil)
 	})
+}
+
+// A ring is opened by each of its master keys and by no other; what either
+// generation sealed is read, and the look-up keys stay.
+func TestRing(t *testing.T) {
+	old, next := keys(t, 1), bytes.Repeat([]byte{2}, MasterSize)
+	sealed := old.City().Seal([]byte("x"), nil)
+	token := old.Token("a")
+	ring, err := old.Next(nil, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, by := range []byte{1, 2} {
+		k := keys(t, by)
+		if err := k.Enter(ring); err != nil || k.Generation() != 2 || k.Token("a") != token {
+			t.Fatalf("master %d: %v, generation %d", by, err, k.Generation())
+		}
+		if b, err := k.City().Open(sealed, nil); err != nil || string(b) != "x" {
+			t.Fatal(err)
+		}
+		anew, err := k.City().Reseal(sealed, nil)
+		if err != nil || anew == nil {
+			t.Fatal(err)
+		}
+		if again, err := k.City().Reseal(anew, nil); err != nil || again != nil {
+			t.Fatal("what the newest key sealed is sealed again:", err)
+		}
+		if _, err := old.City().Open(anew, nil); err == nil && old.Generation() == 1 {
+			t.Fatal("the old keys open what the new ones sealed")
+		}
+	}
+	if err := keys(t, 3).Enter(ring); !errors.Is(err, ErrMaster) {
+		t.Fatal(err)
+	}
+	last, err := Last(ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys(t, 1).Enter(last); !errors.Is(err, ErrMaster) {
+		t.Fatal("the old master key opens the finished ring:", err)
+	}
+	if err := keys(t, 2).Enter(last); err != nil {
+		t.Fatal(err)
+	}
+	for i := range ring {
+		bad := bytes.Clone(ring)
+		bad[i] ^= 1
+		if err := keys(t, 1).Enter(bad); err == nil && keys(t, 2).Enter(bad) == nil {
+			t.Fatalf("a ring with byte %d changed is entered by both", i)
+		}
+		_ = keys(t, 1).Enter(ring[:i]) // what is cut off must not panic
+	}
 }

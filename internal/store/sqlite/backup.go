@@ -13,7 +13,7 @@ import (
 )
 
 // ErrMasterKey says that a file was made with another master key.
-var ErrMasterKey = errors.New("the master key is not the one that this store was made with; set master_key to the old one")
+var ErrMasterKey = errors.New("the master key is not the one that this store was made with, or was rotated to; set master_key to that one")
 
 // checkSchema refuses a file that a later dime has written.
 func checkSchema(c *sqlite.Conn) error {

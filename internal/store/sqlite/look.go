@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"crypto/hmac"
 	"errors"
 	"fmt"
 	"os"
@@ -124,13 +123,8 @@ func openKeys(c *sqlite.Conn, master []byte) (*seal.Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []byte
-	err = query(c, "select value from meta where name='check'", func(st *sqlite.Stmt) error { found = columnBytes(st, 0); return nil })
-	if err != nil {
+	if _, err := admit(c, keys); err != nil {
 		return nil, err
-	}
-	if check := keys.Token("check"); found != nil && !hmac.Equal(found, check[:]) {
-		return nil, ErrMasterKey
 	}
 	return keys, nil
 }

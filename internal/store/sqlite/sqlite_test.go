@@ -51,6 +51,19 @@ func harness(path func(t *testing.T) string) func(t *testing.T) storetest.Harnes
 			return open(t, o)
 		}
 		if p != sqlite.Memory {
+			h.OpenWith = func(t *testing.T, master []byte) (store.Store, error) {
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				o := options(p, c)
+				o.MasterKey = master
+				next, err := sqlite.Open(context.Background(), o)
+				if err == nil {
+					s = next
+					t.Cleanup(func() { _ = next.Close() })
+				}
+				return next, err
+			}
 			h.AtRest = func(t *testing.T) []byte {
 				var all []byte
 				for _, name := range []string{p, p + "-wal"} {

@@ -8,7 +8,6 @@ package sqlite
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -82,7 +81,7 @@ func (o *Options) fill() error {
 type Store struct {
 	o    Options
 	keys *seal.Keys
-	city *seal.Key
+	city seal.City
 	lock *lockFile
 
 	conn    *sqlite.Conn // the writer's; in memory, everybody's
@@ -192,7 +191,7 @@ func openConn(o Options, write bool) (*sqlite.Conn, error) {
 // start makes a Store over a connection: a new life of the same memory.
 func start(ctx context.Context, o Options, keys *seal.Keys, conn *sqlite.Conn, lock *lockFile) (*Store, error) {
 	s := &Store{
-		o: o, keys: keys, city: keys.City().WithID(), lock: lock, conn: conn,
+		o: o, keys: keys, city: keys.City(), lock: lock, conn: conn,
 		stmts:   make(map[string]*sqlite.Stmt),
 		readers: make(chan *sqlite.Conn, o.Readers),
 		jobs:    make(chan *job, 2*rows.MaxBatch),
@@ -234,15 +233,11 @@ func (s *Store) recover() (err error) {
 		return err
 	}
 	defer end(&err)
-	check := s.keys.Token("check")
-	found, ok, err := s.metaBytes("check")
+	check, err := admit(s.conn, s.keys)
 	if err != nil {
 		return err
 	}
-	if ok && !hmac.Equal(found, check[:]) {
-		return ErrMasterKey
-	}
-	if err := s.setMeta("check", check[:]); err != nil {
+	if err := s.setMeta("check", check); err != nil {
 		return err
 	}
 	starts, err := s.metaInt("starts")
@@ -268,14 +263,6 @@ func (s *Store) recover() (err error) {
 		return fmt.Errorf("reading queues: %w", err)
 	}
 	return nil
-}
-
-func (s *Store) metaBytes(name string) (b []byte, ok bool, err error) {
-	err = query(s.conn, "select value from meta where name=?", func(st *sqlite.Stmt) error {
-		b, ok = columnBytes(st, 0), true
-		return nil
-	}, name)
-	return b, ok, err
 }
 
 func (s *Store) metaInt(name string) (n int64, err error) {

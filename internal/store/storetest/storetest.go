@@ -27,6 +27,9 @@ type Harness struct {
 	// Second starts another process on the same memory, beside the first; nil where
 	// the memory belongs to one process alone.
 	Second func(t *testing.T) store.Store
+	// OpenWith ends the process as Reopen does and starts the next one with a master
+	// key; nil where the memory ends with the process.
+	OpenWith func(t *testing.T, master []byte) (store.Store, error)
 	// AtRest gives all bytes that the store has written, for the search of
 	// canaries; nil if it keeps none.
 	AtRest func(t *testing.T) []byte
@@ -39,7 +42,7 @@ func Start() time.Time { return time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC) }
 
 // Run runs the suite; open makes a fresh store for each test.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
-	for _, group := range [][]entry{journalTests(), orderTests(), eventTests(), keepTests(), queueTests()} {
+	for _, group := range [][]entry{journalTests(), orderTests(), eventTests(), keepTests(), queueTests(), rotateTests()} {
 		for _, e := range group {
 			t.Run(e.name, func(t *testing.T) {
 				t.Parallel()
