@@ -103,6 +103,20 @@ var defaultPolicy = Policy{
 // DefaultPolicy returns it.
 func DefaultPolicy() Policy { return defaultPolicy }
 
+// Within is p, or its defaults, where a step allows less; its zeros say nothing
+// (semantics 3.1).
+func (p Policy) Within(timeout time.Duration, attempts int) Policy {
+	p = p.Or(DefaultPolicy())
+	if timeout > 0 {
+		p.Timeout = min(p.Timeout, timeout)
+	}
+	if attempts > 0 {
+		p.Attempts = min(p.Attempts, attempts)
+	}
+	p.Attempts = max(p.Attempts, 1)
+	return p
+}
+
 // Or fills p's zero fields from q.
 func (p Policy) Or(q Policy) Policy {
 	if p.Timeout == 0 {

@@ -27,6 +27,7 @@ type Guard struct {
 	share   atomic.Pointer[share]
 	pause   atomic.Pointer[pause] // nil: not paused
 	change  atomic.Pointer[func(degraded bool)]
+	behind  atomic.Int64 // calls of runs under way that wait
 }
 
 // share is what one of several processes may do.
@@ -85,11 +86,15 @@ func Guards(cs map[string]Connector) map[string]*Guard {
 	return gs
 }
 
-// Enter asks to make one attempt. It waits 50 ms at most. The error is a
-// *fault.Error with Sent false: Unavailable where the breaker is open or the
-// backend has no free place, Throttled where its rate is used up. Without an
-// error leave must be called once with the attempt's outcome.
-func (g *Guard) Enter(ctx context.Context, op *Operation) (leave func(error), err error) {
+// Enter asks to make one attempt, and waits for its turn: a run that begins 50 ms
+// at most, one that has effects behind it as long as patience says, which is 0 for
+// the first kind. Nobody begins while the second kind waits: were they equal, a
+// backend with too much to do would have many runs begun, undone again, and few
+// done (semantics 11.1). The error is a *fault.Error with Sent false: Unavailable
+// where the breaker is open or the backend has no free place, Throttled where its
+// rate is used up. Without an error leave must be called once with the attempt's
+// outcome.
+func (g *Guard) Enter(ctx context.Context, op *Operation, patience time.Duration) (leave func(error), err error) {
 	if p := g.pause.Load(); p != nil {
 		if left := time.Until(p.until); left > 0 {
 			return nil, &fault.Error{Kind: fault.Unavailable, RetryAfter: left, Until: p.until, Say: p.say,
@@ -97,16 +102,8 @@ func (g *Guard) Enter(ctx context.Context, op *Operation) (leave func(error), er
 		}
 	}
 	s := g.share.Load()
-	if !s.bulkhead.TryAcquirePermit() {
-		if err := s.bulkhead.AcquirePermitWithMaxWait(ctx, maxQueue); err != nil {
-			return nil, full(ctx, fault.Unavailable, "too many calls to the system behind are under way", err)
-		}
-	}
-	if s.limiter != nil {
-		if err := s.limiter.AcquirePermitWithMaxWait(ctx, maxQueue); err != nil {
-			s.bulkhead.ReleasePermit()
-			return nil, full(ctx, fault.Throttled, "the rate agreed with the system behind is used up", err)
-		}
+	if err := s.place(ctx, patience); err != nil {
+		return nil, err
 	}
 	// The breaker comes last: the one permit that it gives after its pause must
 	// become a call.
@@ -116,6 +113,36 @@ func (g *Guard) Enter(ctx context.Context, op *Operation) (leave func(error), er
 			Detail: "the system behind has failed repeatedly and is left alone for a moment"}
 	}
 	return s.leave, nil
+}
+
+// place takes a free place and a permit of the rate.
+func (s *share) place(ctx context.Context, patience time.Duration) error {
+	const crowded = "too many calls to the system behind are under way"
+	begins := patience <= 0
+	if begins && s.g.behind.Load() > 0 {
+		return full(ctx, fault.Unavailable, crowded, bulkhead.ErrFull)
+	}
+	taken := s.bulkhead.TryAcquirePermit()
+	if taken && s.limiter == nil {
+		return nil
+	}
+	patience = max(patience, maxQueue)
+	if !begins {
+		s.g.behind.Add(1)
+		defer s.g.behind.Add(-1)
+	}
+	if !taken {
+		if err := s.bulkhead.AcquirePermitWithMaxWait(ctx, patience); err != nil {
+			return full(ctx, fault.Unavailable, crowded, err)
+		}
+	}
+	if s.limiter != nil {
+		if err := s.limiter.AcquirePermitWithMaxWait(ctx, patience); err != nil {
+			s.bulkhead.ReleasePermit()
+			return full(ctx, fault.Throttled, "the rate agreed with the system behind is used up", err)
+		}
+	}
+	return nil
 }
 
 // Pause refuses every attempt until an instant, with a sentence for callers; what

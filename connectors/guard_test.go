@@ -3,6 +3,7 @@ package connectors
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 
 func enter(t *testing.T, g *Guard) func(error) {
 	t.Helper()
-	leave, err := g.Enter(context.Background(), nil)
+	leave, err := g.Enter(context.Background(), nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +21,7 @@ func enter(t *testing.T, g *Guard) func(error) {
 
 func refused(t *testing.T, g *Guard, want fault.Kind) {
 	t.Helper()
-	_, err := g.Enter(context.Background(), nil)
+	_, err := g.Enter(context.Background(), nil, 0)
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Kind != want || f.Sent {
 		t.Fatalf("got %v, want %s, surely not sent", err, want)
@@ -45,7 +46,7 @@ func TestGuardBreaker(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g := NewGuard(Policy{Failures: 3, Window: 4, Pause: time.Hour})
 			for range 4 {
-				if leave, err := g.Enter(context.Background(), nil); err == nil {
+				if leave, err := g.Enter(context.Background(), nil, 0); err == nil {
 					leave(c.err)
 				}
 			}
@@ -74,12 +75,42 @@ func TestGuardInFlight(t *testing.T) {
 	refused(t, g, fault.Unavailable)
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := g.Enter(gone, nil); !errors.Is(err, context.Canceled) {
+	if _, err := g.Enter(gone, nil, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the caller's own end", err)
 	}
 	a(nil)
 	enter(t, g)(nil)
 	b(nil)
+}
+
+// Nobody begins while a run that has begun waits, which waits as long as it may.
+func TestWhoIsUnderWayPassesFirst(t *testing.T) {
+	g := NewGuard(Policy{InFlight: 1})
+	first := enter(t, g)
+	next := make(chan func(error), 1)
+	go func() {
+		leave, err := g.Enter(context.Background(), nil, time.Hour)
+		if err != nil {
+			t.Error(err)
+		}
+		next <- leave
+	}()
+	for g.behind.Load() == 0 {
+		runtime.Gosched()
+	}
+	refused(t, g, fault.Unavailable)
+	first(nil)
+	second := <-next
+	if g.behind.Load() != 0 {
+		t.Error("who has its turn still waits")
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := g.Enter(gone, nil, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the caller's own end", err)
+	}
+	second(nil)
+	enter(t, g)(nil)
 }
 
 func TestGuardRate(t *testing.T) {
@@ -121,7 +152,7 @@ func TestGuardShare(t *testing.T) {
 	enter := func(want int) (leaves []func(error)) {
 		t.Helper()
 		for range want {
-			leave, err := g.Enter(t.Context(), &Operation{})
+			leave, err := g.Enter(t.Context(), &Operation{}, 0)
 			if err != nil {
 				t.Fatalf("refused within the bound: %v", err)
 			}
@@ -129,7 +160,7 @@ func TestGuardShare(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := g.Enter(ctx, &Operation{}); err == nil {
+		if _, err := g.Enter(ctx, &Operation{}, 0); err == nil {
 			t.Fatalf("more than %d at once", want)
 		}
 		return leaves
@@ -151,19 +182,19 @@ func TestAPausedBackendIsNotAsked(t *testing.T) {
 	g := NewGuard(Policy{})
 	until := time.Now().Add(time.Hour)
 	g.Pause(until, "agenda-maintenance")
-	_, err := g.Enter(context.Background(), nil)
+	_, err := g.Enter(context.Background(), nil, 0)
 	f := fault.From(err)
 	if f.Kind != fault.Unavailable || f.Sent || !f.Until.Equal(until) || f.Say != "agenda-maintenance" || f.RetryAfter < 59*time.Minute {
 		t.Fatalf("%+v", f)
 	}
 	g.Resume()
-	leave, err := g.Enter(context.Background(), nil)
+	leave, err := g.Enter(context.Background(), nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	leave(nil)
 	g.Pause(time.Now().Add(-time.Second), "agenda-maintenance")
-	if leave, err = g.Enter(context.Background(), nil); err != nil {
+	if leave, err = g.Enter(context.Background(), nil, 0); err != nil {
 		t.Fatalf("a pause that is over: %v", err)
 	}
 	leave(nil)
@@ -177,7 +208,7 @@ func TestTheBreakerTellsOfItsWays(t *testing.T) {
 	for _, err := range []error{fault.New(fault.Unavailable, "down"), fault.New(fault.Unavailable, "down"), nil, nil} {
 		var leave func(error)
 		for leave == nil { // until the breaker's pause is over
-			leave, _ = g.Enter(context.Background(), nil)
+			leave, _ = g.Enter(context.Background(), nil, 0)
 		}
 		leave(err)
 	}

@@ -50,7 +50,7 @@ func once(ctx context.Context, g run.Guard, op *connectors.Operation, timeout ti
 	defer cancel()
 	call.GiveUp, _ = ctx.Deadline()
 	if g != nil {
-		leave, err := g.Enter(ctx, op)
+		leave, err := g.Enter(ctx, op, 0)
 		if err != nil {
 			return nil, err
 		}

@@ -24,7 +24,7 @@ func TestWaitingForATurnIsNoFailure(t *testing.T) {
 	err = line.Next(t.Context(), "s", 1, func(context.Context, int64) error {
 		for range 3 {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			leave, err := guard.Enter(ctx, nil)
+			leave, err := guard.Enter(ctx, nil, 0)
 			if err != nil {
 				t.Fatalf("the breaker opened: %v", err)
 			}

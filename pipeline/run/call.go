@@ -37,21 +37,10 @@ func failing(f *fault.Error) step.Outcome {
 	return step.Outcome{Kind: step.End, Ending: &step.Ending{Fault: f}}
 }
 
-// policy gives the smaller of step and connector (semantics 3.1).
-func policy(op *connectors.Operation, timeout time.Duration, retry int) (time.Duration, int, time.Duration) {
-	p := op.Policy.Or(connectors.DefaultPolicy())
-	if timeout > 0 && timeout < p.Timeout {
-		p.Timeout = timeout
-	}
-	if retry > 0 && retry < p.Attempts {
-		p.Attempts = retry
-	}
-	return p.Timeout, max(1, p.Attempts), p.Backoff
-}
-
 func (x *exec) trip(full string, op *connectors.Operation, timeout time.Duration, retry int, args map[string]any) *trip {
 	t := &trip{full: full, op: op, call: connectors.Call{Args: args, Run: x.publicID()}}
-	t.timeout, t.attempts, t.backoff = policy(op, timeout, retry)
+	p := op.Policy.Within(timeout, retry)
+	t.timeout, t.attempts, t.backoff = p.Timeout, p.Attempts, p.Backoff
 	switch {
 	case op.Effect == connectors.Safe:
 		t.again = func(f *fault.Error) bool { return f.Kind.Row().Transient }
@@ -82,7 +71,14 @@ func (x *exec) guard(ctx context.Context, t *trip) (func(error), *fault.Error) {
 	if g == nil {
 		return func(error) {}, nil
 	}
-	leave, err := g.Enter(ctx, t.op)
+	patience := time.Duration(0)
+	if x.isDurable() {
+		patience = time.Millisecond // Enter's least; who has no caller comes again by the ladder
+		if left, ok := x.timeLeft(); ok {
+			patience = max(left, patience)
+		}
+	}
+	leave, err := g.Enter(ctx, t.op, patience)
 	if err != nil {
 		f := *fault.From(err)
 		f.Sent = false

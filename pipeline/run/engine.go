@@ -45,9 +45,10 @@ type Bus interface {
 
 // Guard is one backend's limiter and breaker. Enter refuses with an
 // `unavailable` or `throttled` fault whose Sent is false; leave reports how the
-// attempt ended.
+// attempt ended. patience is how long a run with effects behind it may wait for its
+// turn, 0 for one that only begins.
 type Guard interface {
-	Enter(ctx context.Context, op *connectors.Operation) (leave func(error), err error)
+	Enter(ctx context.Context, op *connectors.Operation, patience time.Duration) (leave func(error), err error)
 }
 
 // Observer is told what happens; every method must return at once.

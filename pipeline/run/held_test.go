@@ -27,7 +27,7 @@ func (g *gate) pause(until time.Time) {
 	g.until = until
 }
 
-func (g *gate) Enter(context.Context, *connectors.Operation) (func(error), error) {
+func (g *gate) Enter(context.Context, *connectors.Operation, time.Duration) (func(error), error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if left := g.until.Sub(g.clock.Now()); left > 0 {
