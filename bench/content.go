@@ -151,6 +151,7 @@ func benches() []bench {
 		{"latency", benchQueueLatency},
 		{"broker", benchBroker},
 		{"broker_latency", benchBrokerLatency},
+		{"overload", benchOverload},
 		{"accept", benchAccept},
 		{"journal", benchJournal},
 		{"lint", benchLint},

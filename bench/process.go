@@ -31,6 +31,12 @@ func serveControl(args []string) error {
 		h = http.HandlerFunc(control.Backend)
 	case args[0] == "handwritten" && len(args) == 2:
 		h = control.HandWritten(args[1])
+	case args[0] == "slow" && len(args) == 2:
+		d, err := time.ParseDuration(args[1])
+		if err != nil {
+			return err
+		}
+		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { time.Sleep(d); control.Backend(w, r) })
 	default:
 		return fmt.Errorf("unknown control %q", args)
 	}
