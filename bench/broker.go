@@ -103,7 +103,7 @@ func rawPath(url string, payload []byte) (*path, error) {
 	if err := sub.Qos(1024, 0, false); err != nil {
 		return nil, err
 	}
-	const queue = "bench.raw"
+	queue := "bench.raw." + watermill.NewULID() // what a round leaves is no other's
 	if _, err := sub.QueueDeclare(queue, true, false, false, false, quorumArgs()); err != nil {
 		return nil, err
 	}
@@ -145,13 +145,14 @@ func rawPath(url string, payload []byte) (*path, error) {
 			}
 			return nil
 		},
-		close: func() { _ = out.Close(); _ = in.Close() },
+		close: func() { _, _ = pub.QueueDelete(queue, false, false, false); _ = out.Close(); _ = in.Close() },
 	}, nil
 }
 
 func ownPath(url string, payload []byte) (*path, error) {
 	b := amqp.New(amqp.Options{URLs: amqp.Nodes(url), Name: "bench", Log: slog.New(slog.DiscardHandler)})
-	in, err := b.Group("bench", bus.GroupOptions{Prefetch: 1024}).SubscribeTopics(context.Background(), "bench.published")
+	topic := "bench." + watermill.NewULID()
+	in, err := b.Group(topic, bus.GroupOptions{Prefetch: 1024}).SubscribeTopics(context.Background(), topic)
 	if err != nil {
 		_ = b.Close()
 		return nil, err
@@ -166,7 +167,7 @@ func ownPath(url string, payload []byte) (*path, error) {
 	return &path{
 		name: "own", done: done,
 		send: func(int, int) error {
-			return b.Publish("bench.published", message.NewMessage(watermill.NewULID(), payload))
+			return b.Publish(topic, message.NewMessage(watermill.NewULID(), payload))
 		},
 		close: func() { _ = b.Close() },
 	}, nil
@@ -188,7 +189,7 @@ func watermillPath(url string, payload []byte) (*path, error) {
 	if err != nil {
 		return nil, err
 	}
-	const queue = "bench.watermill"
+	queue := "bench.watermill." + watermill.NewULID()
 	done := new(sync.WaitGroup)
 	for range 4 {
 		in, err := sub.Subscribe(context.Background(), queue)

@@ -71,7 +71,7 @@ func (s *server) openBus() error {
 		return nil
 	}
 	broker := amqp.New(amqp.Options{URLs: nodes(s.cfg.Bus), History: s.store, Log: s.log})
-	s.bus = broker
+	s.bus, s.broker = broker, broker
 	if what := os.Getenv(hastyEnv); what != "" {
 		s.bus = hasty{broker, what == "confirms", what == "acks"}
 	}

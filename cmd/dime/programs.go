@@ -5,11 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"time"
 
+	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/internal/bus/client"
+	"github.com/dime-bus/dime/internal/bus/client/remote"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
+	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/telemetry"
 	"github.com/dime-bus/dime/pipeline/run"
@@ -23,7 +27,31 @@ func (s *server) program(secret string) (client.Client, error) {
 	if !ok {
 		return nil, fault.New(fault.Denied, "no client of config/dime.yaml has this credential")
 	}
-	return client.NewLocal(who, clientEngine{s.engine, who.Name}, busLog{s.bus}, s.hub, s.eventType, clock.Real{}), nil
+	return s.local(who), nil
+}
+
+func (s *server) local(who *identity.Client) *client.Local {
+	return client.NewLocal(who, clientEngine{s.engine, who.Name}, busLog{s.bus}, s.hub, s.eventType, clock.Real{})
+}
+
+// answerPrograms answers what programs outside call over the broker, each with its
+// own rights. RabbitMQ knows who calls (deploy/rabbitmq/README.md).
+func (s *server) answerPrograms(ctx context.Context) error {
+	if s.broker == nil || !s.has(config.Worker) {
+		return nil
+	}
+	for _, c := range s.cfg.Clients {
+		secret, err := c.Secret.Resolve()
+		if err != nil {
+			return fmt.Errorf("reading the secret of client %q: %w", c.Name, err)
+		}
+		who, ok := s.clients.Authenticate(secret)
+		if !ok {
+			return fmt.Errorf("the credential of client %q is not in force", c.Name)
+		}
+		go s.broker.Answer(ctx, c.Name, remote.Handler(s.local(who)))
+	}
+	return nil
 }
 
 // eventType says whether the city in force has an event type, and the version

@@ -18,6 +18,7 @@ import (
 	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/bus"
+	"github.com/dime-bus/dime/internal/bus/amqp"
 	"github.com/dime-bus/dime/internal/bus/client"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/document/archive"
@@ -47,6 +48,7 @@ type server struct {
 	worker  string           // this process's name
 	members *members.Members // nil where there is but this process
 	bus     bus.Bus
+	broker  *amqp.Bus   // the same, where it is RabbitMQ
 	city    *cityServer // nil unless embedded
 	client  *httpclient.Client
 	guards  *guards
@@ -387,6 +389,9 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	s.reloading.Lock()
 	s.takeIn(s.engine.City())
 	s.reloading.Unlock()
+	if err := s.answerPrograms(ctx); err != nil {
+		return nil, err
+	}
 	if s.public != nil {
 		s.outside.start(ctx) // beside the face where the outside answers
 	}

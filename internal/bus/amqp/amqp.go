@@ -37,8 +37,8 @@ type Options struct {
 	// Name begins the names of all exchanges and queues; "dime". Cities that share
 	// a virtual host differ in it.
 	Name string
-	// Guest: the broker is others', and nothing is declared on it but what Foreign
-	// and PublishTo, the only methods for such a bus, need.
+	// Guest: the broker is others', or this program may declare nothing on it.
+	// Foreign, PublishTo and Call are the methods for such a bus.
 	Guest bool
 	Clock clock.Clock
 	Log   *slog.Logger
@@ -88,6 +88,7 @@ type Bus struct {
 	stop    context.CancelFunc
 	out, in *link // publish, consume: a blocked publisher must not keep acks back
 	pub     *publisher
+	calls   caller
 	logs    sync.WaitGroup
 
 	mu      sync.Mutex
@@ -142,6 +143,7 @@ func New(o Options) *Bus {
 	b.out = newLink(b, "publish", base)
 	b.in = newLink(b, "consume", base)
 	b.pub = newPublisher(b)
+	b.calls.b = b
 	return b
 }
 

@@ -69,7 +69,10 @@ type Problem struct {
 }
 
 // FieldError names a wrong field.
-type FieldError struct{ Pointer, Message string }
+type FieldError struct {
+	Pointer string `json:"pointer"`
+	Message string `json:"message"`
+}
 
 // Cursor is a place in the log of an event type. Zero is its beginning; it grows.
 type Cursor int64

@@ -99,23 +99,19 @@ const lookAgain = time.Second
 
 // Subscribe implements Client.
 func (l *Local) Subscribe(ctx context.Context, eventType string, after Cursor, handle func(context.Context, Event) error) error {
-	if !l.who.Rights.MaySubscribe(eventType) {
-		return l.denied("subscribe to the event", eventType)
-	}
-	if _, err := l.version(eventType); err != nil {
-		return err
-	}
+	return Follow(ctx, l, eventType, after, handle)
+}
+
+// Follow is Subscribe for those that read by pages.
+func Follow(ctx context.Context, r interface {
+	Read(ctx context.Context, eventType string, after Cursor) ([]Event, error)
+}, eventType string, after Cursor, handle func(context.Context, Event) error) error {
 	for {
-		changed := l.hub.changed(eventType) // before reading: nothing falls between
-		ms, err := l.log.Log(ctx, eventType, int64(after), page)
+		es, err := r.Read(ctx, eventType, after)
 		if err != nil {
-			return subscribing(ctx, eventType, err)
+			return err
 		}
-		for _, m := range ms {
-			e, err := l.event(eventType, m)
-			if err != nil {
-				return err
-			}
+		for _, e := range es {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -124,11 +120,38 @@ func (l *Local) Subscribe(ctx context.Context, eventType string, after Cursor, h
 			}
 			after = e.Cursor
 		}
-		if len(ms) == page {
-			continue
+	}
+}
+
+// Read gives the events behind the cursor, some at a time, and waits for the next
+// one where there is none.
+func (l *Local) Read(ctx context.Context, eventType string, after Cursor) ([]Event, error) {
+	if !l.who.Rights.MaySubscribe(eventType) {
+		return nil, l.denied("subscribe to the event", eventType)
+	}
+	if _, err := l.version(eventType); err != nil {
+		return nil, err
+	}
+	for {
+		changed := l.hub.changed(eventType) // before reading: nothing falls between
+		ms, err := l.log.Log(ctx, eventType, int64(after), page)
+		if err != nil {
+			return nil, subscribing(ctx, eventType, err)
+		}
+		out := make([]Event, len(ms))
+		for i, m := range ms {
+			if out[i], err = l.event(eventType, m); err != nil {
+				if i == 0 {
+					return nil, err
+				}
+				return out[:i], nil // who reads on from there is told
+			}
+		}
+		if len(out) > 0 {
+			return out, nil
 		}
 		if err := l.rest(ctx, changed); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
