@@ -84,6 +84,7 @@ type Engine struct {
 	Drain        time.Duration   // at SIGTERM: 20s
 	Slots        int             // runs at once with a caller waiting
 	Background   int             // runs at once without
+	Sample       int             // of how many runs that changed nothing one timeline is stored: 1000; 0 for none
 }
 
 // Limits of the public face (trust.md, "HTTP edge").
@@ -147,7 +148,7 @@ func Default() Config {
 		Engine: Engine{
 			Ladder:       []time.Duration{5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour},
 			FoundBySlack: 5 * time.Second, UndoPatience: 72 * time.Hour, Lease: 10 * time.Second, Renew: 3 * time.Second,
-			Within: 10 * time.Second, Patience: 24 * time.Hour, Notice: 5 * time.Second, Drain: 20 * time.Second, Slots: 256, Background: 64,
+			Within: 10 * time.Second, Patience: 24 * time.Hour, Notice: 5 * time.Second, Drain: 20 * time.Second, Slots: 256, Background: 64, Sample: 1000,
 		},
 		Limits:    Limits{Body: 1 << 20, Upload: 20 << 20, PerAddress: 1024, Connections: 16384, HeaderWithin: 5 * time.Second, BodyWithin: 30 * time.Second},
 		Documents: Documents{Office: "Servizi demografici"},

@@ -92,6 +92,7 @@ type engineDoc struct {
 	Drain        *time.Duration  `yaml:"drain"`
 	Slots        *int            `yaml:"slots"`
 	Background   *int            `yaml:"background_slots"`
+	Sample       *int            `yaml:"timeline_sample"`
 }
 
 type limitsDoc struct {
@@ -275,6 +276,7 @@ func (l *loader) file(root *yamldoc.Node) {
 		take(&c.Drain, e.Drain)
 		take(&c.Slots, e.Slots)
 		take(&c.Background, e.Background)
+		take(&c.Sample, e.Sample)
 	}
 	if m := d.Limits; m != nil {
 		l.size("body", m.Body, &l.cfg.Limits.Body)
@@ -566,6 +568,9 @@ func (l *loader) engine() {
 			l.add(pos, "the pauses of `ladder` must be longer than 0 and not become shorter")
 			break
 		}
+	}
+	if e.Sample < 0 {
+		l.add(l.at("engine", "timeline_sample"), "`timeline_sample` is 0 for none, else of how many runs one is stored")
 	}
 	for key, n := range map[string]int{"slots": e.Slots, "background_slots": e.Background} {
 		if n < 1 || n > 65536 {

@@ -68,7 +68,7 @@ base_url: https://x.example/
 ready_file: r
 master_key: file:/k
 log: warn
-engine: {ladder: [1s, 2s], found_by_slack: 0s, undo_patience: 1h, lease: 8s, renew: 2s, within: 3s, patience: 4h, notice: 0s, drain: 5s, slots: 6, background_slots: 7}
+engine: {ladder: [1s, 2s], found_by_slack: 0s, undo_patience: 1h, lease: 8s, renew: 2s, within: 3s, patience: 4h, notice: 0s, drain: 5s, slots: 6, background_slots: 7, timeline_sample: 8}
 limits: {body: 2MiB, upload: 3 KiB, connections_per_address: 8, connections: 9, header_within: 10s, body_within: 11s}
 tokens: {issuer: i, jwks: "https://j.example/k"}
 documents: {office: O, seals: [{key: "file:/k1", certificate: "file:/c1"}, {key: "env:K", certificate: "env:C"}]}
@@ -86,7 +86,7 @@ brokers:
 		Roles: []string{Worker, Timers}, Store: Backend{[]string{"postgres://dime@db.example/dime"}, Secret{"env:SP"}},
 		Bus: Backend{[]string{"amqps://dime@mq1.example/v", "amqps://dime@mq2.example/v"}, Secret{"file:/bp"}}, City: City{"url", "http://127.0.0.1:9"}, BaseURL: "https://x.example",
 		ReadyFile: "r", MasterKey: Secret{"file:/k"}, Log: "warn",
-		Engine: Engine{[]time.Duration{time.Second, 2 * time.Second}, 0, time.Hour, 8 * time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Hour, 0, 5 * time.Second, 6, 7},
+		Engine: Engine{[]time.Duration{time.Second, 2 * time.Second}, 0, time.Hour, 8 * time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Hour, 0, 5 * time.Second, 6, 7, 8},
 		Limits: Limits{2 << 20, 3 << 10, 8, 9, 10 * time.Second, 11 * time.Second}, Tokens: Tokens{"i", "https://j.example/k"},
 		Documents: Documents{"O", []Seal{{Secret{"file:/k1"}, Secret{"file:/c1"}}, {Secret{"env:K"}, Secret{"env:C"}}}},
 		Clients: []Client{

@@ -172,7 +172,7 @@ func publicCity(c *language.City) gateway.City {
 		for _, op := range d.Operations {
 			o := gateway.Operation{
 				Name: op.Name, Summary: op.Summary, Effect: string(op.Effect), Keyed: op.Keyed, FoundBy: op.FoundBy, Basis: op.Basis,
-				In: fieldsOf(op.In), Out: fieldsOf(op.Out)}
+				In: gateway.FieldsOf(op.In), Out: gateway.FieldsOf(op.Out)}
 			for _, f := range op.Faults {
 				o.Faults = append(o.Faults, gateway.Fault{Name: f.Name, Kind: string(f.Kind), Summary: f.Summary})
 			}

@@ -166,7 +166,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		Ladder:  cfg.Engine.Ladder, FoundBySlack: cfg.Engine.FoundBySlack, UndoPatience: cfg.Engine.UndoPatience,
 		LeaseFor: cfg.Engine.Lease, RenewEvery: cfg.Engine.Renew,
 		SyncSlots: cfg.Engine.Slots, BackgroundSlots: cfg.Engine.Background,
-		Observer: s.metrics, Guards: s.guards.of, Mandates: s.mandates, Timeline: orNone(o.timeline),
+		Observer: s.metrics, Guards: s.guards.of, Mandates: s.mandates, Timeline: orNone(o.timeline), TimelineSample: cfg.Engine.Sample,
 		Recompile:      s.recompile,
 		AllowRelabel:   cfg.City.Mode == "embedded",
 		UnsafeNoIntent: os.Getenv(noIntentEnv) == "1",

@@ -91,6 +91,9 @@ type Config struct {
 	// an error is a *fault.Error. nil: everybody acts for himself alone.
 	Mandates func(ctx context.Context, deputy, principal, purpose string) (bool, error)
 	Timeline int // runs that never became durable and are remembered: 10,000; negative for none
+	// TimelineSample is of how many of those one is written to the store behind its
+	// answer, so that a restart does not lose all: 0 for none.
+	TimelineSample int
 	// Do replaces the operation's own Do; full is "connector.operation". The route
 	// test runner mocks with it.
 	Do func(ctx context.Context, full string, op *connectors.Operation, c connectors.Call) (any, error)
@@ -143,6 +146,7 @@ type Engine struct {
 	live     liveRuns
 	limits   rate.Table
 	ring     recall.Ring[volatileRun]
+	behind   *recall.Behind
 	pins     pins
 	shapes   shape.Table
 	loop     *clock.Kicker // claim loop
@@ -216,6 +220,7 @@ func New(cfg Config) (*Engine, error) {
 	_, e.real = cfg.Clock.(clock.Real)
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	e.ring.Max, e.limits.Processes = cfg.Timeline, cfg.Processes
+	e.behind = recall.NewBehind(cfg.Store, cfg.TimelineSample, cfg.Log)
 	e.sync = waiting.NewSlots(cfg.SyncSlots)
 	e.background = waiting.NewSlots(cfg.BackgroundSlots)
 	e.loop = clock.NewKicker(e.clock)
@@ -304,6 +309,7 @@ func (e *Engine) Stop() {
 	e.loop.Close()
 	e.pub.Close()
 	e.wg.Wait()
+	e.behind.Close()
 }
 
 // Request asks for one run and returns its answer: the reply, or the problem, or

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/dime-bus/dime/internal/fault"
@@ -219,13 +221,9 @@ func (x *exec) commitHeld(s store.State, reason string, wake time.Time) error {
 		return store.ErrFenced
 	}
 
-	rs := make([]store.Record, 0, len(pend))
-	for _, n := range pend {
-		r, err := n.record()
-		if err != nil {
-			return &errJournal{err}
-		}
-		rs = append(rs, r)
+	rs, err := records(pend)
+	if err != nil {
+		return &errJournal{err}
 	}
 	kind := store.Accepted
 	if len(pend) > 0 {
@@ -234,7 +232,6 @@ func (x *exec) commitHeld(s store.State, reason string, wake time.Time) error {
 	begin := x.e.clock.Now()
 	x.e.probe("before", first, pend...)
 	ctx := context.WithoutCancel(x.ctx)
-	var err error
 	if first {
 		err = x.accept(ctx, s, reason, wake, rs)
 	} else {
@@ -254,6 +251,33 @@ func (x *exec) commitHeld(s store.State, reason string, wake time.Time) error {
 	x.state, x.reason = s, reason
 	x.mu.Unlock()
 	return err
+}
+
+func records(ns []*entry) ([]store.Record, error) {
+	rs := make([]store.Record, 0, len(ns))
+	for _, n := range ns {
+		r, err := n.record()
+		if err != nil {
+			return nil, err
+		}
+		rs = append(rs, r)
+	}
+	return rs, nil
+}
+
+// keep has a run that was never durable stored behind its answer: without its
+// `once` key, for a repeat runs again.
+func (x *exec) keep(v verdict) *atomic.Bool {
+	rs, err := records(append(slices.Clone(x.log), x.endEntry(v)))
+	if err != nil {
+		return nil
+	}
+	head, err := x.head.Encode()
+	if err != nil {
+		return nil
+	}
+	return x.e.behind.Put(store.Run{ID: x.id, Version: x.p.route.Digest, Route: x.p.route.Name, State: v.state, Reason: v.reason,
+		Priority: x.p.route.Priority, Subjects: x.subjects, Head: head, Ended: x.now()}, rs)
 }
 
 // accept is the run's first commit.

@@ -225,7 +225,11 @@ func (x *exec) volatile(v verdict) {
 	x.mu.Lock()
 	x.state, x.reason = v.state, v.reason
 	x.mu.Unlock()
-	x.e.ring.Put(volatileRun{id: x.id, p: x.p, began: x.began, ended: x.now(), state: v.state, reason: v.reason, flt: v.flt, log: x.log})
+	was := volatileRun{id: x.id, p: x.p, began: x.began, ended: x.now(), state: v.state, reason: v.reason, flt: v.flt, log: x.log}
+	if x.e.behind.Due(v.state) {
+		was.kept = x.keep(v)
+	}
+	x.e.ring.Put(was)
 	x.e.cfg.Observer.RunEnded(x.p.route.Name, string(v.state), x.now().Sub(x.began))
 	x.respond(v.answer)
 }

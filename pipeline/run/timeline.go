@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/pipeline/language"
-	"github.com/dime-bus/dime/pipeline/run/codec"
 	"github.com/dime-bus/dime/pipeline/run/head"
 	"github.com/dime-bus/dime/pipeline/run/mask"
+	"github.com/dime-bus/dime/pipeline/run/note"
 	"github.com/dime-bus/dime/pipeline/step"
 )
 
@@ -25,7 +26,10 @@ type volatileRun struct {
 	reason string
 	flt    *fault.Error
 	log    []*entry
+	kept   *atomic.Bool // nil unless it is sampled; then whether the store has it too
 }
+
+func (v *volatileRun) stored() bool { return v.kept != nil && v.kept.Load() }
 
 func (e *Engine) summary(id store.RunID, route, digest string, s store.State, reason string, started, ended, due time.Time, durable bool) Summary {
 	out := Summary{Run: e.store.PublicID(id), Route: route, State: string(s), Reason: reason, Started: started, Durable: durable}
@@ -80,7 +84,7 @@ func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
 		all = append(all, numbered{r.ID, e.summary(r.ID, r.Route, r.Version, r.State, r.Reason, r.Started, r.Ended, r.Due, true)})
 	}
 	for _, v := range e.ring.List(func(v *volatileRun) bool {
-		return (f.Route == "" || v.p.route.Name == f.Route) && (len(q.States) == 0 || slices.Contains(q.States, v.state)) &&
+		return !v.stored() && (f.Route == "" || v.p.route.Name == f.Route) && (len(q.States) == 0 || slices.Contains(q.States, v.state)) &&
 			(q.Before == 0 || v.id < q.Before)
 	}, q.Limit) {
 		all = append(all, numbered{v.id, e.summary(v.id, v.p.route.Name, v.p.route.Digest, v.state, v.reason, v.began, v.ended, time.Time{}, false)})
@@ -100,7 +104,7 @@ func (e *Engine) show(ctx context.Context, pub string) (Detail, error) {
 	if err != nil {
 		return Detail{}, noRun(pub)
 	}
-	if vs := e.ring.List(func(v *volatileRun) bool { return v.id == id }, 1); len(vs) > 0 {
+	if vs := e.ring.List(func(v *volatileRun) bool { return v.id == id && !v.stored() }, 1); len(vs) > 0 {
 		v := vs[0]
 		d := Detail{Summary: e.summary(v.id, v.p.route.Name, v.p.route.Digest, v.state, v.reason, v.began, v.ended, time.Time{}, false),
 			Digest: v.p.route.Digest, Volatile: true, Lines: e.timeline(v.p, v.log)}
@@ -156,55 +160,13 @@ func (e *Engine) timeline(p *program, log []*entry) []Line {
 		} else {
 			l.In, l.Out = mask.Values(e.City().Events, s, n.kind, n.in, n.value)
 		}
-		l.Note = note(n)
+		l.Note = note.Of(n.kind, n.x)
 		if l.Note == "" && s != nil && s.Undo != nil && s.Undo.None != "" && n.kind == store.OutcomeRec {
 			l.Note = "no undo: " + s.Undo.None
 		}
 		out = append(out, l)
 	}
 	return out
-}
-
-func note(n *entry) string {
-	switch n.kind {
-	case store.End:
-		s := n.str("state")
-		if r := n.str("end"); r != "" {
-			return s + ": " + r
-		}
-		if r := n.str("reason"); r != "" {
-			s += ": " + r
-		}
-		return s
-	case store.Rest:
-		s := n.str("why")
-		if t := codec.Instant(n.x["wake"]); !t.IsZero() {
-			s += " until " + t.Format(time.RFC3339)
-		} else if t := codec.Instant(n.x["until"]); !t.IsZero() {
-			s += " until " + t.Format(time.RFC3339)
-		}
-		return s
-	case store.Person:
-		s := n.str("act")
-		if a := n.str("as"); a != "" {
-			s += " by " + a
-		}
-		if r := n.str("reason"); r != "" {
-			s += ": " + r
-		}
-		return s
-	case store.Intent, store.UndoIntent:
-		return n.str("target")
-	}
-	switch {
-	case n.flag("skip"):
-		return "skipped"
-	case n.flag("found"):
-		return "found"
-	case n.flag("surplus"):
-		return "no longer needed"
-	}
-	return ""
 }
 
 // view implements View: the owner sees the state and the top-level `set` named result.

@@ -1,7 +1,6 @@
-package main
+package gateway
 
 import (
-	"github.com/dime-bus/dime/internal/gateway"
 	"github.com/dime-bus/dime/internal/schema"
 )
 
@@ -9,20 +8,20 @@ import (
 // recursive schema has no end of its own.
 const fieldDepth = 4
 
-// fieldsOf lists what a schema holds, in its own order, as the paths that an
+// FieldsOf lists what a schema holds, in its own order, as the paths that an
 // expression would write.
-func fieldsOf(s *schema.Schema) []gateway.Field {
+func FieldsOf(s *schema.Schema) []Field {
 	if s == nil {
 		return nil
 	}
 	t := s.Type()
 	if t == nil || t.Kind != schema.Object {
-		return appendFields([]gateway.Field{{Type: t.String(), Required: true, Personal: t != nil && t.Personal}}, "", t, fieldDepth)
+		return appendFields([]Field{{Type: t.String(), Required: true, Personal: t != nil && t.Personal}}, "", t, fieldDepth)
 	}
 	return appendFields(nil, "", t, fieldDepth)
 }
 
-func appendFields(fs []gateway.Field, at string, t *schema.Type, depth int) []gateway.Field {
+func appendFields(fs []Field, at string, t *schema.Type, depth int) []Field {
 	for t != nil && t.Kind == schema.Array {
 		at, t = at+"[]", t.Items
 	}
@@ -34,7 +33,7 @@ func appendFields(fs []gateway.Field, at string, t *schema.Type, depth int) []ga
 	}
 	for _, name := range t.Order {
 		f := t.Fields[name]
-		fs = append(fs, gateway.Field{Name: at + name, Type: f.Type.NonNil().String(), Required: f.Required, Personal: f.Type != nil && f.Type.Personal})
+		fs = append(fs, Field{Name: at + name, Type: f.Type.NonNil().String(), Required: f.Required, Personal: f.Type != nil && f.Type.Personal})
 		fs = appendFields(fs, at+name, f.Type, depth-1)
 	}
 	return fs
