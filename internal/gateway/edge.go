@@ -188,6 +188,7 @@ var (
 	errLength   = errors.New("the length of the message is ambiguous")
 	errLine     = errors.New("a line does not end in CR LF")
 	errChunk    = errors.New("a chunk is malformed")
+	errTrailer  = errors.New("a line of the trailer is malformed")
 	errExpect   = errors.New("Expect may be 100-continue only")
 	errOverlong = errors.New("a line is too long")
 )
@@ -428,6 +429,15 @@ func digits(b []byte) (int64, bool) {
 	return n, true
 }
 
+// named says whether a field line begins with a name and its colon (RFC 9110 §5.1):
+// net/http fails on others while it reads the body, when a handler may be at work.
+func named(line []byte) bool {
+	name, _, ok := bytes.Cut(line, []byte(":"))
+	return ok && len(name) > 0 && !bytes.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
+}
+
 // line looks for the end of a line; what is incomplete is kept.
 func (f *framing) line(b []byte) (n int, line []byte, done bool) {
 	i := bytes.IndexByte(b, '\n')
@@ -461,6 +471,9 @@ func (f *framing) chunkLine(line []byte) error {
 		}
 		if f.total += len(line); f.total > maxLine {
 			return errOverlong
+		}
+		if !named(line) {
+			return errTrailer
 		}
 		return nil
 	}
