@@ -151,6 +151,8 @@ func benches() []bench {
 		{"latency", benchQueueLatency},
 		{"broker", benchBroker},
 		{"broker_latency", benchBrokerLatency},
+		{"w2", benchW2},
+		{"workers", benchWorkers},
 		{"overload", benchOverload},
 		{"accept", benchAccept},
 		{"journal", benchJournal},

@@ -79,6 +79,7 @@ func run() error {
 	which := flag.String("run", ".", "only measurements whose name matches this expression")
 	quick := flag.Bool("quick", false, "short rounds, small journal: to try the harness, not for publication")
 	out := flag.String("out", filepath.Join("bench", "results.json"), "where the results go")
+	binary := flag.String("dime", filepath.Join("bin", "dime"), "the binary that is measured")
 	flag.Parse()
 	match, err := regexp.Compile(*which)
 	if err != nil {
@@ -100,12 +101,12 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	dime, err := filepath.Abs(filepath.Join("bin", "dime"))
+	dime, err := filepath.Abs(*binary)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(dime); err != nil {
-		return fmt.Errorf("bin/dime is missing: run `make build` first: %w", err)
+		return fmt.Errorf("%s is missing: run `make build` first: %w", *binary, err)
 	}
 	e := &env{dime: dime, dir: dir, self: self, rounds: 5, length: 4 * time.Second, rows: 5_000_000}
 	if *quick {

@@ -23,7 +23,7 @@ import (
 // of its own, so that its processor time can be told apart.
 func serveControl(args []string) error {
 	if len(args) < 1 {
-		return errors.New("usage: control backend|handwritten [BACKEND]")
+		return errors.New("usage: control backend|handwritten BACKEND|slow DURATION|pipe URL")
 	}
 	var h http.Handler
 	switch {
@@ -37,6 +37,9 @@ func serveControl(args []string) error {
 			return err
 		}
 		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { time.Sleep(d); control.Backend(w, r) })
+	case args[0] == "pipe" && len(args) == 2:
+		fmt.Println("pipe")
+		return pipeByHand(args[1])
 	default:
 		return fmt.Errorf("unknown control %q", args)
 	}

@@ -112,6 +112,7 @@ func (r *rig) capacity(length time.Duration) float64 {
 func (r *rig) ended() {
 	r.t.Helper()
 	r.until(120*time.Second, "all runs to end", func() bool {
+		time.Sleep(200 * time.Millisecond) // who asks for them reads the whole journal
 		var list runList
 		err := r.get(r.admin+"/runs?state=queued&state=running&state=waiting&state=undoing&limit=1", &list)
 		return err == nil && len(list.Runs) == 0
