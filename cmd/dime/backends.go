@@ -49,7 +49,7 @@ func (s *server) openStore(ctx context.Context, key []byte, erased store.Erasure
 	s.worker = processName()
 	base, err := postgres.Open(ctx, postgres.Options{
 		URL: s.cfg.Store.URLs[0], Password: passwordOf(s.cfg.Store), MasterKey: key, Worker: s.worker,
-		LeaseFor: s.cfg.Engine.Lease, Log: s.log,
+		LeaseFor: s.cfg.Engine.Lease, Log: s.log, Erasures: erased,
 		// In a real city the schema's owner runs dime migrate; the bus's own role may not.
 		Migrate: s.cfg.City.Mode != "off",
 	})

@@ -10,6 +10,9 @@ func (s *server) tasks() map[string]gateway.AdminTask {
 		"POST /connectors/{name}/pause":  s.pauseTask,
 		"POST /connectors/{name}/resume": s.resumeTask,
 		"POST /runs/{run}/migrate":       s.moveTask,
+		"GET /keys":                      s.keysTask,
+		"POST /keys/rotate":              s.rotateTask,
+		"POST /keys/finish":              s.finishTask,
 		"GET /doctor":                    s.doctorTask,
 		"GET /pauses":                    s.pausesTask,
 	}

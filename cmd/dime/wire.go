@@ -27,6 +27,7 @@ import (
 	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/members"
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/seal"
 	"github.com/dime-bus/dime/internal/telemetry"
 	"github.com/dime-bus/dime/internal/yamldoc"
 	"github.com/dime-bus/dime/pipeline/language"
@@ -46,6 +47,7 @@ type server struct {
 
 	store   store.Store
 	worker  string           // this process's name
+	opened  string           // the id of its master key
 	members *members.Members // nil where there is but this process
 	bus     bus.Bus
 	broker  *amqp.Bus   // the same, where it is RabbitMQ
@@ -102,6 +104,9 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	}
 	key, err := masterKey(cfg, log)
 	if err != nil {
+		return s, err
+	}
+	if s.opened, err = seal.MasterID(key); err != nil {
 		return s, err
 	}
 	erased, err := erasuresOf(cfg)
@@ -374,6 +379,9 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	if s.city != nil {
 		s.city.serve(errs)
 	}
+	if err := s.sayOpened(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.engine.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -402,6 +410,7 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 			return nil, err
 		}
 		go desk.Work(ctx)
+		go s.reseal(ctx)
 		go s.retain(ctx)
 	}
 	if s.members != nil {
