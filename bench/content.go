@@ -156,6 +156,7 @@ func benches() []bench {
 		{"overload", benchOverload},
 		{"accept", benchAccept},
 		{"journal", benchJournal},
+		{"postgres", benchPostgresJournal},
 		{"lint", benchLint},
 		{"reload", benchReload},
 		{"growth", benchGrowth},
