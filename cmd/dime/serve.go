@@ -189,6 +189,14 @@ func listen(flag, addr string) (net.Listener, error) {
 	return l, nil
 }
 
+// listen gives a face's socket: the one that was handed over, else its own.
+func (s *server) listen(name, addr string) (net.Listener, error) {
+	if l := s.handed[name]; l != nil {
+		return l, nil
+	}
+	return listen(name, addr)
+}
+
 // httpURL is a listener's address as a URL that this machine can use.
 func httpURL(l net.Listener) string {
 	addr := l.Addr().(*net.TCPAddr)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/internal/activation"
 	"github.com/dime-bus/dime/internal/bus"
 	"github.com/dime-bus/dime/internal/bus/amqp"
 	"github.com/dime-bus/dime/internal/bus/client"
@@ -121,7 +122,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		return s, err
 	}
 
-	if s.handed, err = inherited(os.Getenv, os.Getpid()); err != nil {
+	if s.handed, err = activation.Sockets(os.Getenv, os.Getpid(), "listen", "admin", "soap"); err != nil {
 		return s, err
 	}
 	if s.admin, err = s.listen("admin", cfg.Admin); err != nil {

@@ -1,4 +1,4 @@
-package main
+package activation
 
 import (
 	"strings"
@@ -16,7 +16,7 @@ func TestSocketsOfTheServiceManager(t *testing.T) {
 		{map[string]string{"LISTEN_PID": "7", "LISTEN_FDS": "1"}, "FileDescriptorName="},
 		{map[string]string{"LISTEN_PID": "7", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "dime.socket"}, `"dime.socket"`},
 	} {
-		ls, err := inherited(func(name string) string { return c.env[name] }, 7)
+		ls, err := Sockets(func(name string) string { return c.env[name] }, 7, "listen", "admin")
 		if len(ls) != 0 || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: %v, %v", c.env, ls, err)
 		}

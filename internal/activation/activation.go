@@ -1,4 +1,6 @@
-package main
+// Package activation takes the listening sockets that a service manager holds for a
+// program (systemd.socket(5)).
+package activation
 
 import (
 	"fmt"
@@ -13,13 +15,10 @@ import (
 // (sd_listen_fds(3)).
 const firstSocket = 3
 
-// faceNames are the sockets that may be handed over, by FileDescriptorName=.
-func faceNames() []string { return []string{"listen", "admin", "soap"} }
-
-// inherited takes the listening sockets that a service manager handed to this
-// process, by their names; none where it did not. They outlive the process: what
-// connects between two lives of it waits in the socket's queue.
-func inherited(getenv func(string) string, pid int) (map[string]net.Listener, error) {
+// Sockets takes those that were handed to process pid, by their names, which must be
+// among those given; none where there was no service manager. They outlive the
+// process: what connects between two lives of it waits in the socket's queue.
+func Sockets(getenv func(string) string, pid int, names ...string) (map[string]net.Listener, error) {
 	if getenv("LISTEN_PID") != strconv.Itoa(pid) {
 		return nil, nil
 	}
@@ -27,15 +26,15 @@ func inherited(getenv func(string) string, pid int) (map[string]net.Listener, er
 	if err != nil || n < 1 || n > 64 {
 		return nil, fmt.Errorf("taking the sockets of the service manager: LISTEN_FDS is %q", getenv("LISTEN_FDS"))
 	}
-	names := strings.Split(getenv("LISTEN_FDNAMES"), ":")
+	given := strings.Split(getenv("LISTEN_FDNAMES"), ":")
 	out := map[string]net.Listener{}
 	for i := range n {
 		name := ""
-		if i < len(names) {
-			name = names[i]
+		if i < len(given) {
+			name = given[i]
 		}
-		if !slices.Contains(faceNames(), name) || out[name] != nil {
-			return nil, fmt.Errorf("taking the sockets of the service manager: socket %d is called %q; set FileDescriptorName= to listen, admin or soap, each once", i+1, name)
+		if !slices.Contains(names, name) || out[name] != nil {
+			return nil, fmt.Errorf("taking the sockets of the service manager: socket %d is called %q; set FileDescriptorName= to one of %s, each once", i+1, name, strings.Join(names, ", "))
 		}
 		f := os.NewFile(uintptr(firstSocket+i), name)
 		l, err := net.FileListener(f)
@@ -51,12 +50,4 @@ func inherited(getenv func(string) string, pid int) (map[string]net.Listener, er
 		out[name] = l
 	}
 	return out, nil
-}
-
-// listen gives a face's socket: the one that was handed over, else its own.
-func (s *server) listen(name, addr string) (net.Listener, error) {
-	if l := s.handed[name]; l != nil {
-		return l, nil
-	}
-	return listen(name, addr)
 }
