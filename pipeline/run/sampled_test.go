@@ -29,8 +29,8 @@ func TestSampledTimelines(t *testing.T) {
 	}
 	w.e.Stop()
 	rs, err := w.disk.Find(context.Background(), store.Filter{Limit: 100})
-	if err != nil || len(rs) != 3 {
-		t.Fatalf("%d of 7 runs are stored, not 3: %v", len(rs), err)
+	if err != nil || len(rs) != 2 {
+		t.Fatalf("%d of 7 runs are stored, not 2: %v", len(rs), err)
 	}
 	for _, r := range rs {
 		if r.State != store.Done || r.Route != "r" || r.Ended.IsZero() {

@@ -61,11 +61,11 @@ func (b *Behind) write(r behind) {
 	r.stored.Store(true)
 }
 
-// Due says whether the run at hand, which ended so, is one to Put: the first, and
-// then every nth. One that failed is none: in the store it would be a dead letter,
-// and there is nothing that a person could settle.
+// Due says whether the run at hand, which ended so, is one to Put: every nth. One
+// that failed is none: in the store it would be a dead letter, and there is nothing
+// that a person could settle.
 func (b *Behind) Due(s store.State) bool {
-	return b.every > 0 && (s == store.Done || s == store.Cancelled) && (b.seen.Add(1)-1)%b.every == 0
+	return b.every > 0 && (s == store.Done || s == store.Cancelled) && b.seen.Add(1)%b.every == 0
 }
 
 // Put has a run that ended written where there is room; stored tells when it is.
