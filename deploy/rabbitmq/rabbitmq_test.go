@@ -2,6 +2,7 @@ package rabbitmq_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,7 +179,8 @@ func roles(t *testing.T, r *cluster.RabbitMQ) {
 			t.Errorf("%s must %s: %v", c.user, c.what, err)
 		}
 		if !c.may {
-			if e, ok := err.(*amqp091.Error); !ok || e.Code != amqp091.AccessRefused {
+			var e *amqp091.Error
+			if !errors.As(err, &e) || e.Code != amqp091.AccessRefused {
 				t.Errorf("%s must not %s: %v", c.user, c.what, err)
 			}
 		}

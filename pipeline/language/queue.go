@@ -77,12 +77,9 @@ func (c *compiler) broker(n *yamldoc.Node, name string) {
 	if c.l.lenient || contains(c.l.brokers, name) {
 		return
 	}
-	hint := ""
-	switch {
-	case len(c.l.brokers) > 0:
+	hint := "; none is named there yet"
+	if len(c.l.brokers) > 0 {
 		hint = schema.DidYouMean(name, c.l.brokers)
-	default:
-		hint = "; none is named there yet"
 	}
 	c.add(n, "queue", "there is no broker %q under `brokers` of %s%s", name, dimeFile, hint)
 }

@@ -202,7 +202,7 @@ func (b *Bus) answer(ctx context.Context, program string, handle func(context.Co
 	if err != nil {
 		return err
 	}
-	defer ch.Close()
+	defer func() { _ = ch.Close() }()
 	if err := ch.Qos(callsAtOnce, 0, false); err != nil {
 		return err
 	}

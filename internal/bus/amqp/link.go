@@ -188,7 +188,7 @@ func (l *link) hold(conn *amqp091.Connection) {
 			}
 			l.set(func() { l.blocked = x.Active })
 		case err := <-lost:
-			why := error(errors.New("the connection was closed"))
+			why := errors.New("the connection was closed")
 			if err != nil {
 				why = err
 				l.b.o.Log.Warn("lost the broker", "purpose", l.purpose, "error", err)

@@ -152,7 +152,7 @@ func (p *publisher) wait(ctx context.Context, j *job) error {
 	select {
 	case x = <-j.sent:
 	case <-ctx.Done():
-		go func() { p.settle(<-j.sent, j) }() // its place is free when its fate is known
+		go func() { _ = p.settle(<-j.sent, j) }() // its place is free when its fate is known
 		return p.late(ctx, "the connection takes nothing")
 	}
 	if x.err != nil {
@@ -163,7 +163,7 @@ func (p *publisher) wait(ctx context.Context, j *job) error {
 	case <-x.dc.Done():
 		return p.settle(x, j)
 	case <-ctx.Done():
-		go p.settle(x, j)
+		go func() { _ = p.settle(x, j) }()
 		return p.late(ctx, "it was sent")
 	}
 }
