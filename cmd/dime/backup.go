@@ -45,6 +45,9 @@ erasure does not reach them in a backup. Keep no backup longer than you need it.
 			if err != nil {
 				return err
 			}
+			if cfg.Store.Set() {
+				return usageError{errors.New("the runs are in PostgreSQL, not in the data folder: copy the database with pg_dump or pg_basebackup as deploy/postgres/README.md says, and DATA.erasures of each process apart from it")}
+			}
 			if dry {
 				return dryBackup(cmd, cfg, &o, args[0])
 			}
@@ -60,7 +63,7 @@ erasure does not reach them in a backup. Keep no backup longer than you need it.
 		},
 	}
 	o.flag(cmd)
-	at.flags(cmd, "data")
+	at.flags(cmd, "data", "store", "store-password")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say how large the backup would be and write nothing")
 	return cmd
 }

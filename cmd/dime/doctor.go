@@ -36,8 +36,9 @@ func newDoctor() *cobra.Command {
 the data folder and its permissions, disk and inodes, the clock, certificates, the
 store with its integrity and schema, late runs, unpublished messages, dead letters,
 versions that live runs need and this binary can't compile (look before an
-upgrade, with the new binary), and, where a server answers on --admin, the systems
-behind its connectors. It changes nothing. Exit code 1 if there is a problem.`,
+upgrade, with the new binary), with --store and --bus the database and the broker
+that processes share, their versions, clocks and what these users may, and, where a
+server answers on --admin, the systems behind its connectors. It changes nothing. Exit code 1 if there is a problem.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, c, err := at.load(cmd)
@@ -96,8 +97,9 @@ func examine(ctx context.Context, cfg config.Config, c *content) []doctor.Findin
 	} else {
 		fs = append(fs, doctor.Fine("content", "%d routes and %d connectors are right", len(l.city.Routes), len(l.connectors)))
 	}
+	fs = append(fs, brokerFindings(ctx, cfg)...)
 	if cfg.Store.Set() {
-		return append(fs, doctor.Skip("store", "the shared store is looked at by the server (--admin)"))
+		return append(fs, sharedFindings(ctx, cfg, l.city)...)
 	}
 	return append(fs, storeFindings(ctx, cfg, l.city)...)
 }
@@ -212,11 +214,13 @@ func storeFindings(ctx context.Context, cfg config.Config, city *language.City) 
 	if f.Parked > 0 {
 		out = append(out, doctor.Warn("dead letters", "see the server's log for their reasons", "%d messages were parked, for no subscriber could take them", f.Parked))
 	}
-	return append(out, versionFindings(ctx, cfg, path, city, f.Versions)...)
+	return append(out, versionFindings(cfg, city, f.Versions, func(key []byte, digest string) (map[string][]byte, error) {
+		return sqlite.Sources(ctx, path, key, digest)
+	})...)
 }
 
 // versionFindings compile what live runs need (semantics 10.3).
-func versionFindings(ctx context.Context, cfg config.Config, path string, city *language.City, pinned []sqlite.Pinned) []doctor.Finding {
+func versionFindings(cfg config.Config, city *language.City, pinned []sqlite.Pinned, sources func(key []byte, digest string) (map[string][]byte, error)) []doctor.Finding {
 	const check = "versions"
 	if len(pinned) == 0 {
 		return []doctor.Finding{doctor.Fine(check, "no live run needs one")}
@@ -226,7 +230,7 @@ func versionFindings(ctx context.Context, cfg config.Config, path string, city *
 		return []doctor.Finding{doctor.Skip(check, "%d versions of live runs can't be read without the master key and the content", len(pinned))}
 	}
 	source := func(digest string) (src language.Source, err error) {
-		m, err := sqlite.Sources(ctx, path, key, digest)
+		m, err := sources(key, digest)
 		if err == nil && m[digest] == nil {
 			err = errors.New("its source is not in the store")
 		}
