@@ -538,3 +538,25 @@ func PostgresMain(m interface{ Run() int }) (code int) {
 	}
 	return code
 }
+
+// Rewrite replaces a piece of a function's text, which must be there.
+func (s *PostgresServer) Rewrite(ctx context.Context, database, schema, function, old, by string) (err error) {
+	c, err := pgx.Connect(ctx, s.URL(database))
+	if err != nil {
+		return fmt.Errorf("rewriting %s.%s: %w", schema, function, err)
+	}
+	defer func() { err = errors.Join(err, c.Close(ctx)) }()
+	var def string
+	err = c.QueryRow(ctx, "select pg_get_functiondef(p.oid) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = $1 and p.proname = $2",
+		schema, function).Scan(&def)
+	if err == nil && !strings.Contains(def, old) {
+		err = fmt.Errorf("it does not say %q", old)
+	}
+	if err == nil {
+		_, err = c.Exec(ctx, "set search_path = "+pgx.Identifier{schema}.Sanitize()+"; "+strings.Replace(def, old, by, 1))
+	}
+	if err != nil {
+		return fmt.Errorf("rewriting %s.%s: %w", schema, function, err)
+	}
+	return nil
+}

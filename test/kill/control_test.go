@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 var controlFlag = flag.String("control", "fencing off", "which control of the chaos test runs; all for each")
@@ -101,24 +99,9 @@ func (c *chaos) loseAll() error {
 // unfence takes the look at a run's epoch out of the functions that write to it.
 func (f *fleet) unfence() {
 	f.t.Helper()
-	ctx := context.Background()
-	db, err := pgx.Connect(ctx, f.pg.URL("dime"))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	defer db.Close(ctx)
 	for _, look := range [][2]string{{"append", "and epoch = p_epoch"}, {"renew", "and r.epoch = u.epoch"}, {"renew", "where r.lease_until is not null"}} {
-		name, look := look[0], look[1]
-		var def string
-		if err := db.QueryRow(ctx, "select pg_get_functiondef(p.oid) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'dime' and p.proname = $1", name).Scan(&def); err != nil {
-			f.t.Fatal(name, err)
-		}
-		if !strings.Contains(def, look) {
-			f.t.Fatalf("%s does not look at the epoch: %s", name, def)
-		}
-		if _, err := db.Exec(ctx, "set search_path = dime; "+strings.Replace(def, look, "", 1)); err != nil {
-			f.t.Fatal(name, err)
+		if err := f.pg.Rewrite(f.t.Context(), "dime", "dime", look[0], look[1], ""); err != nil {
+			f.t.Fatal(err)
 		}
 	}
 }
-
