@@ -497,7 +497,7 @@ func (s *server) handOver(ctx context.Context) {
 			defer all.Done()
 			srv.Retire(ctx, retireWithin)
 			if err := srv.Shutdown(ctx); err != nil {
-				s.log.Warn("closing the "+face+" face", "err", err)
+				s.log.Warn("closing a face", "face", face, "err", err)
 			}
 		}()
 	}

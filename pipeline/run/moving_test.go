@@ -228,11 +228,12 @@ func TestMovesThatMakeNoSense(t *testing.T) {
 // moving it: then a person lets it go on.
 func TestMovedOutOfAVersionThatDoesNotCompile(t *testing.T) {
 	w := newWorld(t, moved)
-	r := w.rested(t)
+	w.rested(t)
 	w.city = loadCity(t, next())
 	w.reboot()
 	w.pass(25 * time.Hour) // its time is over
-	if r = w.newest(); r.State != store.Parked || r.Reason != "version-does-not-compile" {
+	r := w.newest()
+	if r.State != store.Parked || r.Reason != "version-does-not-compile" {
 		t.Fatalf("%s %s", r.State, r.Reason)
 	}
 	id := w.disk.PublicID(r.ID)

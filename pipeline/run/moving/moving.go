@@ -223,7 +223,7 @@ func read(rs []store.Record) ([]line, error) {
 // check says why records don't fit a version, and which of its steps the walk
 // comes by anew. was is nil where the old version is not to be had.
 func check(was, next *language.Route, req any, lines []line) (unfit, fresh []string) {
-	unfit, fresh = []string{}, []string{}
+	unfit = []string{}
 	if flt := step.Fits(next.Req, req, "the request"); flt != nil {
 		unfit = append(unfit, flt.Detail)
 	}
