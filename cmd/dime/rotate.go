@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,37 +17,9 @@ import (
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/gateway"
-	"github.com/dime-bus/dime/internal/members"
 	"github.com/dime-bus/dime/internal/store"
-	"github.com/dime-bus/dime/internal/store/seal"
+	"github.com/dime-bus/dime/internal/store/rekey"
 )
-
-// keysOwner is the table's in which processes say by which master key they were
-// opened, and people why they changed it.
-const keysOwner = "keys"
-
-// nextKey is behind the name of a server's own key what holds its next one, until
-// that is in force.
-const nextKey = ".next"
-
-// Rows are sealed anew in bites, with a breath between them, so that those who wait
-// for a commit do not wait for all.
-const (
-	resealRows   = 200
-	resealBreath = 5 * time.Millisecond
-	resealLook   = 5 * time.Second
-)
-
-// keyReport is how the keys stand, as people see it.
-type keyReport struct {
-	State      string   `json:"state"` // steady, resealing, switching, dry
-	Generation int      `json:"generation"`
-	Masters    []string `json:"master_keys"` // ids of those that open the store, newest last
-	Rows       int64    `json:"rows"`
-	Resealed   int64    `json:"resealed"`
-	Behind     []string `json:"behind"` // processes that were started with the old key
-	DryRun     bool     `json:"dry_run"`
-}
 
 func newKeys() *cobra.Command {
 	var a admin
@@ -72,7 +41,7 @@ func newKeysShow(a *admin) *cobra.Command {
 		Short: "Say which master keys open the store, and how far a change of them is",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var r keyReport
+			var r rekey.Report
 			if err := a.do(cmd.Context(), http.MethodGet, "/keys", nil, &r); err != nil {
 				return err
 			}
@@ -126,7 +95,7 @@ Backups made before that are opened by the old key: keep it as long as them, apa
 					return usageError{errors.New("--finish ends a change that was begun: it takes no --to")}
 				}
 			}
-			var r keyReport
+			var r rekey.Report
 			if err := a.do(cmd.Context(), http.MethodPost, path, x, &r); err != nil {
 				return err
 			}
@@ -152,7 +121,7 @@ Backups made before that are opened by the old key: keep it as long as them, apa
 	return cmd
 }
 
-func printKeys(w io.Writer, r keyReport) error {
+func printKeys(w io.Writer, r rekey.Report) error {
 	fmt.Fprintf(w, "generation %d; opened by the master keys %s\n", r.Generation, strings.Join(r.Masters, ", "))
 	for _, name := range r.Behind {
 		fmt.Fprintf(w, "  started with the old key: %s\n", name)
@@ -169,92 +138,31 @@ func printKeys(w io.Writer, r keyReport) error {
 	return err
 }
 
-// keyring is what of the store changes its keys.
-func (s *server) keyring() (store.Keyring, error) {
-	k, ok := s.store.(store.Keyring)
-	if !ok {
-		return nil, errors.New("the store's master key can't be changed")
-	}
-	return k, nil
-}
-
-func (s *server) keysTask(ctx context.Context, _ func(string) string, _ []byte) (any, error) {
-	return s.keyReport(ctx)
-}
-
-func (s *server) keyReport(ctx context.Context) (r keyReport, err error) {
-	ring, err := s.keyring()
-	if err != nil {
-		return r, err
-	}
-	k, err := ring.Keys(ctx)
-	if err != nil {
-		return r, err
-	}
-	r = keyReport{State: "steady", Generation: k.Generation, Masters: k.Masters, Rows: k.Rows, Resealed: k.Done, Behind: []string{}}
-	switch {
-	case k.Walk != "":
-		r.State = "resealing"
-	case len(k.Masters) > 1 && s.ownKey():
-		r.State = "resealing" // the server has still to put the new key in its place
-	case len(k.Masters) > 1:
-		r.State = "switching"
-	}
-	if len(k.Masters) > 1 && !s.ownKey() {
-		r.Behind, err = s.behind(ctx, k.Masters[len(k.Masters)-1], k.Opened)
-	}
-	return r, err
-}
-
 // ownKey says that this server keeps its key by itself, beside its data.
 func (s *server) ownKey() bool { return !s.cfg.MasterKey.Set() && !s.shared() }
 
-// sayOpened keeps by which key this process was opened, for who wants to know
-// whether the old one is still needed.
-func (s *server) sayOpened(ctx context.Context) error {
-	if !s.shared() {
-		return nil
+// rotation is this process's part in a change of the master key.
+func (s *server) rotation() (*rekey.Desk, error) {
+	ring, ok := s.store.(store.Keyring)
+	if !ok {
+		return nil, errors.New("the store's master key can't be changed")
 	}
-	return s.store.Table(keysOwner).Update(ctx, "opened."+s.worker, func([]byte) ([]byte, error) { return json.Marshal(s.opened) })
+	d := &rekey.Desk{Ring: ring, Table: s.store.Table(rekey.Owner), Log: s.log, Worker: s.worker, Opened: s.opened, Members: s.members,
+		Kept: func() ([]byte, error) { return keptMasterKey(s.cfg) }}
+	if !s.ownKey() {
+		return d, nil
+	}
+	var err error
+	d.File, err = masterKeyFile(s.cfg)
+	return d, err
 }
 
-// behind lists the living processes that another key than the newest opened.
-func (s *server) behind(ctx context.Context, newest, mine string) ([]string, error) {
-	out := []string{}
-	if s.members == nil {
-		if mine != newest {
-			out = append(out, s.worker)
-		}
-		return out, nil
-	}
-	t := s.store.Table(keysOwner)
-	opened, err := t.List(ctx, "opened.", "", 10_000)
+func (s *server) keysTask(ctx context.Context, _ func(string) string, _ []byte) (any, error) {
+	d, err := s.rotation()
 	if err != nil {
 		return nil, err
 	}
-	by := map[string]string{}
-	for _, r := range opened {
-		var id string
-		if err := json.Unmarshal(r.Value, &id); err != nil {
-			return nil, fmt.Errorf("reading which key opened %s: %w", r.Key, err)
-		}
-		by[strings.TrimPrefix(r.Key, "opened.")] = id
-	}
-	for _, m := range s.members.Alive() {
-		if by[m.Name] != newest {
-			out = append(out, m.Name)
-		}
-		delete(by, m.Name)
-	}
-	for name := range by { // the dead; one that is but slow says so again when it starts
-		if slices.ContainsFunc(s.members.Alive(), func(m members.Member) bool { return m.Name == name }) {
-			continue
-		}
-		if err := t.Update(ctx, "opened."+name, func([]byte) ([]byte, error) { return nil, nil }); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	return d.Report(ctx)
 }
 
 func (s *server) rotateTask(ctx context.Context, _ func(string) string, body []byte) (any, error) {
@@ -265,7 +173,7 @@ func (s *server) rotateTask(ctx context.Context, _ func(string) string, body []b
 	if err := gateway.Who(x.As, x.Reason); err != nil {
 		return nil, err
 	}
-	ring, err := s.keyring()
+	d, err := s.rotation()
 	if err != nil {
 		return nil, err
 	}
@@ -274,39 +182,14 @@ func (s *server) rotateTask(ctx context.Context, _ func(string) string, body []b
 		return nil, err
 	}
 	if !x.DryRun {
-		if err := ring.BeginRotation(ctx, key); err != nil {
-			return nil, fault.New(fault.Conflict, "%v", err)
-		}
-		s.log.Warn("a person changes the master key; from now on new keys wrap and seal", "as", x.As)
-		if err := s.keepRotation(ctx, x); err != nil {
+		if err := d.Begin(ctx, key, x.As, x.Reason); err != nil {
 			return nil, err
 		}
+		s.log.Warn("a person changes the master key; from now on new keys wrap and seal", "as", x.As)
 	}
-	r, err := s.keyReport(ctx)
+	r, err := d.Report(ctx)
 	r.DryRun = x.DryRun
 	return r, err
-}
-
-// keepRotation keeps who changed the keys and why, by the generation that it made.
-func (s *server) keepRotation(ctx context.Context, x rotateAct) error {
-	ring, err := s.keyring()
-	if err != nil {
-		return err
-	}
-	k, err := ring.Keys(ctx)
-	if err != nil {
-		return err
-	}
-	b, err := json.Marshal(map[string]string{"as": x.As, "reason": x.Reason, "at": time.Now().UTC().Format(time.RFC3339)})
-	if err != nil {
-		return err
-	}
-	return s.store.Table(keysOwner).Update(ctx, fmt.Sprintf("rotation.%04d", k.Generation), func(old []byte) ([]byte, error) {
-		if old != nil {
-			return old, nil
-		}
-		return b, nil
-	})
 }
 
 // newKey is the new master key: what the reference names, or one that this server
@@ -326,7 +209,7 @@ func (s *server) newKey(x rotateAct) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		file += nextKey
+		file += rekey.NextKey
 		b, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) { // else it was begun before
 			return newMasterKey(file)
@@ -362,106 +245,14 @@ func (s *server) finishTask(ctx context.Context, _ func(string) string, body []b
 	if err := gateway.Who(x.As, x.Reason); err != nil {
 		return nil, err
 	}
-	ring, err := s.keyring()
+	d, err := s.rotation()
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.keyReport(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r.DryRun = x.DryRun
-	switch {
-	case len(r.Masters) < 2:
-		return nil, fault.New(fault.Conflict, "no change of the master key is under way")
-	case r.State == "resealing":
-		return nil, fault.New(fault.Conflict, "%d of about %d rows are sealed anew: the old key is needed until that is done", r.Resealed, r.Rows)
-	case len(r.Behind) > 0:
-		return nil, fault.New(fault.Conflict, "started with the old key, and lost without it: %s; let master_key name the new one and restart them", strings.Join(r.Behind, ", "))
-	case x.DryRun:
-		return r, nil
-	}
-	if err := ring.FinishRotation(ctx); err != nil {
-		return nil, err
+	r, err := d.Finish(ctx, x.DryRun)
+	if err != nil || x.DryRun {
+		return r, err
 	}
 	s.log.Warn("a person let the old master key open nothing any more", "as", x.As)
-	return s.keyReport(ctx)
-}
-
-// reseal does what a change of the keys has left to do, be it begun in another life.
-func (s *server) reseal(ctx context.Context) {
-	ring, err := s.keyring()
-	if err != nil {
-		return
-	}
-	look := resealLook // a transaction each time
-	if s.ownKey() {
-		look = time.Second
-	}
-	unsure := true // whether the last life put its next key in its place and came no further
-	for {
-		err := s.resealAll(ctx, ring)
-		if err == nil && s.ownKey() {
-			err = s.putKey(ctx, ring, unsure)
-			unsure = err != nil
-		}
-		if err != nil && ctx.Err() == nil {
-			s.log.Error("changing the keys", "error", err)
-		}
-		if clock.Sleep(ctx, clock.Real{}, look) != nil {
-			return
-		}
-	}
-}
-
-func (s *server) resealAll(ctx context.Context, ring store.Keyring) error {
-	for {
-		more, err := ring.Reseal(ctx, resealRows)
-		if err != nil || !more {
-			return err
-		}
-		if err := clock.Sleep(ctx, clock.Real{}, resealBreath); err != nil {
-			return err
-		}
-	}
-}
-
-// putKey puts the next key of a server that keeps its own in the old one's place,
-// and then lets the old one open nothing: in this order, so that at each instant
-// the file opens the store.
-func (s *server) putKey(ctx context.Context, ring store.Keyring, unsure bool) error {
-	file, err := masterKeyFile(s.cfg)
-	if err != nil {
-		return err
-	}
-	next := file + nextKey
-	if _, err := os.Stat(next); errors.Is(err, fs.ErrNotExist) && !unsure {
-		return nil
-	}
-	k, err := ring.Keys(ctx)
-	if err != nil || len(k.Masters) < 2 || k.Walk != "" { // a key without a change is the next change's
-		return err
-	}
-	if err := os.Rename(next, file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("putting the new master key in its place: %w", err)
-	}
-	d, err := os.Open(filepath.Dir(file))
-	if err == nil {
-		err = errors.Join(d.Sync(), d.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("putting the new master key in its place: %w", err)
-	}
-	kept, err := keptMasterKey(s.cfg)
-	if err != nil {
-		return err
-	}
-	if id, err := seal.MasterID(kept); err != nil || id != k.Masters[len(k.Masters)-1] {
-		return errors.Join(err, fmt.Errorf("the new master key is neither in %s nor in %s: put it there, for the old one is still needed", next, file))
-	}
-	if err := ring.FinishRotation(ctx); err != nil {
-		return err
-	}
-	s.log.Warn("the new master key is in its place, and the old one opens nothing any more: copy it to where the old one was kept apart", "file", file)
-	return nil
+	return r, nil
 }

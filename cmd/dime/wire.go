@@ -380,7 +380,11 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	if s.city != nil {
 		s.city.serve(errs)
 	}
-	if err := s.sayOpened(ctx); err != nil {
+	keys, err := s.rotation()
+	if err == nil {
+		err = keys.SayOpened(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := s.engine.Start(ctx); err != nil {
@@ -411,7 +415,7 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 			return nil, err
 		}
 		go desk.Work(ctx)
-		go s.reseal(ctx)
+		go keys.Run(ctx)
 		go s.retain(ctx)
 	}
 	if s.members != nil {
