@@ -22,6 +22,7 @@ import (
 	"github.com/dime-bus/dime/internal/store/postgres"
 	"github.com/dime-bus/dime/internal/store/serial"
 	"github.com/dime-bus/dime/internal/store/sqlite"
+	"github.com/dime-bus/dime/internal/testhook"
 )
 
 // shared says whether other processes may work on the same store.
@@ -71,10 +72,7 @@ func (s *server) openBus() error {
 		return nil
 	}
 	broker := amqp.New(amqp.Options{URLs: nodes(s.cfg.Bus), History: s.store, Log: s.log})
-	s.bus, s.broker = broker, broker
-	if what := os.Getenv(hastyEnv); what != "" {
-		s.bus = hasty{broker, what == "confirms", what == "acks"}
-	}
+	s.bus, s.broker = testhook.Bus(os.Getenv, broker), broker
 	s.closers = append(s.closers, broker.Close)
 	if !s.has(config.Worker) {
 		return nil

@@ -287,12 +287,12 @@ func (s *server) doctorTask(ctx context.Context, _ func(string) string, _ []byte
 			fs = append(fs, doctor.Fine("store", "PostgreSQL answers"), doctor.Clock("the store", at.Add(d), at))
 		}
 	}
-	ps, err := s.pauses(ctx)
+	ps, err := s.pauses().List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(ps)) {
-		fs = append(fs, doctor.Warn("connectors", "dime connectors resume "+name, "%s is paused until %s", name, ps[name].Until.Format(time.RFC3339)))
+	for _, p := range ps {
+		fs = append(fs, doctor.Warn("connectors", "dime connectors resume "+p.Connector, "%s is paused until %s", p.Connector, p.Until.Format(time.RFC3339)))
 	}
 	return map[string]any{"findings": append(fs, s.reachable(ctx)...)}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/dime-bus/dime/connectors"
+	"github.com/dime-bus/dime/internal/pause"
 	"github.com/dime-bus/dime/pipeline/run"
 )
 
@@ -13,7 +14,7 @@ type guards struct {
 	mu        sync.RWMutex
 	by        map[string]*connectors.Guard
 	processes int // that share what the backends allow
-	paused    map[string]pauseRow
+	paused    map[string]pause.Row
 	turned    func(connector string, degraded bool)
 }
 
@@ -48,7 +49,7 @@ func (g *guards) share(processes int) {
 }
 
 // pause puts what is paused in force.
-func (g *guards) pause(ps map[string]pauseRow) {
+func (g *guards) pause(ps map[string]pause.Row) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.paused = ps

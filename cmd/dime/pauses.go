@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,29 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/gateway"
+	"github.com/dime-bus/dime/internal/pause"
 	"github.com/dime-bus/dime/internal/schema"
 )
-
-// pauseRow is a pause as it is kept, by the connector's name.
-type pauseRow struct {
-	Connector string    `json:"connector"`
-	Since     time.Time `json:"since"`
-	Until     time.Time `json:"until"`
-	Say       string    `json:"say"`
-	By        string    `json:"by"`
-}
-
-// pausesOwner is the table's; every process looks into it so often.
-const (
-	pausesOwner = "pauses"
-	pausesLook  = time.Second
-)
-
-// longestPause is a mistyped year's end.
-const longestPause = 366 * 24 * time.Hour
 
 func newConnectorsPause(a *admin) *cobra.Command {
 	var o output
@@ -65,7 +46,7 @@ published. To pause again moves the end.`,
 			if say == "" {
 				return usageError{errors.New("say what callers read meanwhile with --say KEY, a key of config/messages.yaml")}
 			}
-			return sendPause(cmd, a, &o, args[0], "pause", pauseAct{Until: &at, Say: say, As: as, DryRun: dry})
+			return sendPause(cmd, a, &o, args[0], "pause", pause.Act{Until: &at, Say: say, As: as, DryRun: dry})
 		},
 	}
 	o.flag(cmd)
@@ -90,7 +71,7 @@ func newConnectorsResume(a *admin) *cobra.Command {
 		Short: "End a connector's pause; the runs that rest for it go on in order",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return sendPause(cmd, a, &o, args[0], "resume", pauseAct{As: as, DryRun: dry})
+			return sendPause(cmd, a, &o, args[0], "resume", pause.Act{As: as, DryRun: dry})
 		},
 	}
 	o.flag(cmd)
@@ -106,14 +87,14 @@ func newConnectorsPauses(a *admin) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var list struct {
-				Pauses []pauseRow `json:"pauses"`
+				Pauses []pause.Row `json:"pauses"`
 			}
 			if err := a.do(cmd.Context(), http.MethodGet, "/pauses", nil, &list); err != nil {
 				return err
 			}
 			ps := list.Pauses
 			if ps == nil {
-				ps = []pauseRow{}
+				ps = []pause.Row{}
 			}
 			return o.print(cmd.OutOrStdout(), ps, func(w io.Writer) error {
 				rows := make([][]string, len(ps))
@@ -151,27 +132,11 @@ func readUntil(s string, now time.Time, zone *time.Location) (time.Time, error) 
 	return at.UTC(), err
 }
 
-// pauseAct is the body of POST /connectors/{name}/pause and resume.
-type pauseAct struct {
-	Until  *time.Time `json:"until,omitempty"`
-	Say    string     `json:"say,omitempty"`
-	As     string     `json:"as"`
-	DryRun bool       `json:"dry_run,omitempty"`
-}
-
-// pauseReport says what an act did.
-type pauseReport struct {
-	pauseRow
-	State  string `json:"state"` // paused, resumed
-	Runs   int    `json:"runs"`  // that went on
-	DryRun bool   `json:"dry_run"`
-}
-
-func sendPause(cmd *cobra.Command, a *admin, o *output, name, verb string, x pauseAct) error {
+func sendPause(cmd *cobra.Command, a *admin, o *output, name, verb string, x pause.Act) error {
 	if x.As == "" {
 		return usageError{errors.New("say who you are with --as")}
 	}
-	var r pauseReport
+	var r pause.Report
 	if err := a.do(cmd.Context(), http.MethodPost, "/connectors/"+url.PathEscape(name)+"/"+verb, x, &r); err != nil {
 		return err
 	}
@@ -191,7 +156,7 @@ func sendPause(cmd *cobra.Command, a *admin, o *output, name, verb string, x pau
 }
 
 // readPause checks an act on a connector.
-func (s *server) readPause(name string, body []byte) (x pauseAct, err error) {
+func (s *server) readPause(name string, body []byte) (x pause.Act, err error) {
 	if err := gateway.Decode(body, &x); err != nil {
 		return x, err
 	}
@@ -203,177 +168,29 @@ func (s *server) readPause(name string, body []byte) (x pauseAct, err error) {
 }
 
 func (s *server) pauseTask(ctx context.Context, path func(string) string, body []byte) (any, error) {
-	name := path("name")
-	x, err := s.readPause(name, body)
+	x, err := s.readPause(path("name"), body)
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now().UTC()
-	messages := s.engine.City().Messages
-	switch _, known := messages[x.Say]; {
-	case x.Until == nil || !x.Until.After(now) || x.Until.Sub(now) > longestPause:
-		return nil, &fault.Error{Kind: fault.Invalid, Pointer: "/until", Detail: "`until` must be an instant to come, within a year"}
-	case !known:
-		return nil, &fault.Error{Kind: fault.Invalid, Pointer: "/say", Detail: fmt.Sprintf("config/messages.yaml has no sentence %q%s", x.Say, schema.DidYouMean(x.Say, slices.Collect(maps.Keys(messages))))}
-	}
-	p := pauseRow{Connector: name, Since: now, Until: x.Until.UTC(), Say: x.Say, By: x.As}
-	r := pauseReport{pauseRow: p, State: "paused", DryRun: x.DryRun}
-	if x.DryRun {
-		return r, nil
-	}
-	b, err := json.Marshal(p)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.store.Table(pausesOwner).Update(ctx, name, func([]byte) ([]byte, error) { return b, nil }); err != nil {
-		return nil, fmt.Errorf("pausing %s: %w", name, err)
-	}
-	if err := s.loadPauses(ctx); err != nil {
-		return nil, err
-	}
-	s.log.Info("a person paused a connector", "connector", name, "until", p.Until, "as", x.As)
-	return r, s.tellPaused(ctx, p)
+	return s.pauses().Begin(ctx, path("name"), x, slices.Collect(maps.Keys(s.engine.City().Messages)))
 }
 
 func (s *server) resumeTask(ctx context.Context, path func(string) string, body []byte) (any, error) {
-	name := path("name")
-	x, err := s.readPause(name, body)
+	x, err := s.readPause(path("name"), body)
 	if err != nil {
 		return nil, err
 	}
-	ps, err := s.pauses(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p, ok := ps[name]
-	if !ok {
-		return nil, fault.New(fault.Conflict, "connector %s is not paused", name)
-	}
-	r := pauseReport{pauseRow: p, State: "resumed", DryRun: x.DryRun}
-	if x.DryRun {
-		return r, nil
-	}
-	if r.Runs, err = s.resume(ctx, p, x.As); err != nil {
-		return nil, err
-	}
-	s.log.Info("a person resumed a connector", "connector", name, "runs", r.Runs, "as", x.As)
-	return r, nil
+	return s.pauses().End(ctx, path("name"), x)
 }
 
 func (s *server) pausesTask(ctx context.Context, _ func(string) string, _ []byte) (any, error) {
-	ps, err := s.pauses(ctx)
-	list := []pauseRow{}
-	for _, name := range slices.Sorted(maps.Keys(ps)) {
-		list = append(list, ps[name])
-	}
+	list, err := s.pauses().List(ctx)
 	return map[string]any{"pauses": list}, err
 }
 
-// pauses reads what is paused, over its end or not.
-func (s *server) pauses(ctx context.Context) (map[string]pauseRow, error) {
-	rows, err := s.store.Table(pausesOwner).List(ctx, "", "", 10_000)
-	if err != nil {
-		return nil, fmt.Errorf("reading the pauses of connectors: %w", err)
-	}
-	out := make(map[string]pauseRow, len(rows))
-	for _, r := range rows {
-		var p pauseRow
-		if err := json.Unmarshal(r.Value, &p); err != nil {
-			return nil, fmt.Errorf("reading the pause of %s: %w", r.Key, err)
-		}
-		out[r.Key] = p
-	}
-	return out, nil
-}
-
-// resume ends a pause. Its row is over first, for other processes look at it, and
-// goes last, so that what a crash interrupts is gone over again.
-func (s *server) resume(ctx context.Context, p pauseRow, by string) (n int, err error) {
-	same := func(change func(pauseRow) ([]byte, error)) error {
-		err := s.store.Table(pausesOwner).Update(ctx, p.Connector, func(old []byte) ([]byte, error) {
-			var now pauseRow
-			if old == nil {
-				return nil, nil
-			}
-			if err := json.Unmarshal(old, &now); err != nil {
-				return nil, err
-			}
-			if !now.Since.Equal(p.Since) { // another pause has begun
-				return old, nil
-			}
-			return change(now)
-		})
-		if err != nil {
-			return fmt.Errorf("ending the pause of %s: %w", p.Connector, err)
-		}
-		return nil
-	}
-	now := time.Now().UTC()
-	err = same(func(kept pauseRow) ([]byte, error) {
-		if now.Before(kept.Until) {
-			kept.Until = now
-		}
-		return json.Marshal(kept)
-	})
-	if err == nil {
-		err = s.loadPauses(ctx)
-	}
-	if err != nil {
-		return 0, err
-	}
-	if n, err = s.engine.Resume(ctx, p.Connector); err != nil {
-		return n, err
-	}
-	data := map[string]any{"connector": p.Connector, "at": now.Format(time.RFC3339)}
-	if by != "" {
-		data["by"] = by
-	}
-	if err := s.publishEvent(ctx, "connector.resumed", s.pauseID("resumed", p), data); err != nil {
-		return n, err
-	}
-	return n, same(func(pauseRow) ([]byte, error) { return nil, nil })
-}
-
-func (s *server) pauseID(word string, p pauseRow) string {
-	return s.store.Key("connector."+word, p.Connector, p.Since.Format(time.RFC3339Nano))
-}
-
-// tellPaused publishes the event; a repetition has the same id.
-func (s *server) tellPaused(ctx context.Context, p pauseRow) error {
-	return s.publishEvent(ctx, "connector.paused", s.pauseID("paused", p), map[string]any{
-		"connector": p.Connector, "at": p.Since.Format(time.RFC3339), "until": p.Until.Format(time.RFC3339), "say": p.Say, "by": p.By})
-}
-
-// loadPauses puts the pauses that are kept in force, before anything is called.
-func (s *server) loadPauses(ctx context.Context) error {
-	ps, err := s.pauses(ctx)
-	if err == nil {
-		s.guards.pause(ps)
-	}
-	return err
-}
-
-// watchPauses follows what other processes paused, and ends what is over.
-func (s *server) watchPauses(ctx context.Context) {
-	told := false
-	for clock.Sleep(ctx, clock.Real{}, pausesLook) == nil {
-		ps, err := s.pauses(ctx)
-		if err == nil {
-			s.guards.pause(ps)
-		}
-		for _, p := range ps {
-			if err == nil && !told { // a crash may have come between the row and the event
-				err = s.tellPaused(ctx, p)
-			}
-			if err == nil && !time.Now().Before(p.Until) {
-				_, err = s.resume(ctx, p, "")
-			}
-		}
-		told = told || err == nil
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("following the pauses of connectors", "error", err)
-		}
-	}
+func (s *server) pauses() *pause.Pauses {
+	return &pause.Pauses{Table: s.store.Table(pause.Owner), Key: s.store.Key, Apply: s.guards.pause,
+		Resume: s.engine.Resume, Publish: s.publishEvent, Log: s.log}
 }
 
 // breaker tells the city that a connector's system was given up, or answers again.

@@ -27,9 +27,11 @@ import (
 	"github.com/dime-bus/dime/internal/httpclient"
 	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/members"
+	"github.com/dime-bus/dime/internal/mutualtls"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/store/seal"
 	"github.com/dime-bus/dime/internal/telemetry"
+	"github.com/dime-bus/dime/internal/testhook"
 	"github.com/dime-bus/dime/internal/yamldoc"
 	"github.com/dime-bus/dime/pipeline/language"
 	"github.com/dime-bus/dime/pipeline/run"
@@ -158,7 +160,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 
 	s.client = httpclient.New(httpclient.Config{})
 	s.guards = newGuards(s.breaker)
-	probe, err := newProbe(os.Getenv)
+	probe, err := testhook.Probe(os.Getenv)
 	if err != nil {
 		return s, err
 	}
@@ -175,7 +177,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		Observer: s.metrics, Guards: s.guards.of, Mandates: s.mandates, Timeline: orNone(o.timeline), TimelineSample: cfg.Engine.Sample,
 		Recompile:      s.recompile,
 		AllowRelabel:   cfg.City.Mode == "embedded",
-		UnsafeNoIntent: os.Getenv(noIntentEnv) == "1",
+		UnsafeNoIntent: testhook.NoIntent(os.Getenv),
 		Probe:          probe,
 	})
 	if err != nil {
@@ -247,7 +249,7 @@ func (s *server) listenOutside() (soap net.Listener, err error) {
 	if s.cfg.SoapTLS == (config.TLS{}) {
 		return s.soap, nil
 	}
-	return mutualTLS(s.soap, s.cfg.SoapTLS)
+	return mutualtls.Listen(s.soap, mutualtls.Files(s.cfg.SoapTLS))
 }
 
 // faces are the servers of this process.
@@ -344,7 +346,7 @@ func (s *server) load(prev *language.City) error {
 		}
 	}
 	s.guards.add(l.connectors)
-	if err := s.loadPauses(context.Background()); err != nil {
+	if err := s.pauses().Load(context.Background()); err != nil {
 		return err
 	}
 	if err := s.engine.Swap(l.city); err != nil {
@@ -408,7 +410,7 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 	if s.public != nil {
 		s.outside.start(ctx) // beside the face where the outside answers
 	}
-	go s.watchPauses(ctx)
+	go s.pauses().Watch(ctx)
 	if s.has(config.Timers) {
 		desk, err := s.desk()
 		if err != nil {

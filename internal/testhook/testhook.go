@@ -1,4 +1,7 @@
-package main
+// Package testhook is what the kill and chaos tests ask of the binary by environment
+// variables that are not configuration: they are not documented, and `dime serve`
+// logs that they are set.
+package testhook
 
 import (
 	"fmt"
@@ -9,12 +12,13 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/dime-bus/dime/internal/bus"
+	"github.com/dime-bus/dime/internal/bus/hasty"
 	"github.com/dime-bus/dime/internal/store"
 )
 
-// The kill test (test/kill) must know which record a kill interrupted and must be
-// able to die at a chosen one. Both are asked for by environment variables that
-// are not configuration: they are not documented, and `dime serve` logs them.
+// The kill test (test/kill) must know which record a kill interrupted, must be able
+// to die at a chosen one, and needs controls that fail.
 const (
 	probeFileEnv = "DIME_TEST_PROBE"     // file that holds the kinds of the last commit's records and whether it had ended
 	killAtEnv    = "DIME_TEST_KILL_AT"   // KIND[@PATH]:before|after:N: SIGKILL oneself there
@@ -22,8 +26,8 @@ const (
 	hastyEnv     = "DIME_TEST_HASTY"     // "confirms" or "acks": do not wait for them
 )
 
-// newProbe returns the engine's Probe, or nil if nobody asked for one.
-func newProbe(getenv func(string) string) (func([]store.Record, string), error) {
+// Probe returns the engine's Probe, or nil if nobody asked for one.
+func Probe(getenv func(string) string) (func([]store.Record, string), error) {
 	file, at := getenv(probeFileEnv), getenv(killAtEnv)
 	if file == "" && at == "" {
 		return nil, nil
@@ -83,4 +87,16 @@ func (p *probe) commit(rs []store.Record, when string) {
 			select {}
 		}
 	}
+}
+
+// NoIntent says whether intents are left out.
+func NoIntent(getenv func(string) string) bool { return getenv(noIntentEnv) == "1" }
+
+// Bus is b, or a hasty one if somebody asked for it.
+func Bus(getenv func(string) string, b bus.Bus) bus.Bus {
+	what := getenv(hastyEnv)
+	if what == "" {
+		return b
+	}
+	return hasty.Bus{Bus: b, Confirms: what == "confirms", Acks: what == "acks"}
 }

@@ -1,4 +1,4 @@
-package main
+package mutualtls
 
 import (
 	"crypto/ecdsa"
@@ -15,8 +15,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/dime-bus/dime/config"
 )
 
 // pair makes a self-signed certificate that is its own CA.
@@ -44,7 +42,7 @@ func pair(t *testing.T, name string) (cert, key []byte) {
 
 func TestSoapFaceAsksForACertificate(t *testing.T) {
 	dir := t.TempDir()
-	files := config.TLS{Certificate: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), ClientCA: filepath.Join(dir, "ca")}
+	files := Files{Certificate: filepath.Join(dir, "c"), Key: filepath.Join(dir, "k"), ClientCA: filepath.Join(dir, "ca")}
 	put := func(name string, b []byte, at time.Time) {
 		t.Helper()
 		if err := os.WriteFile(name, b, 0o600); err != nil {
@@ -65,7 +63,7 @@ func TestSoapFaceAsksForACertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := mutualTLS(plain, files)
+	l, err := Listen(plain, files)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,5 @@
-package main
+// Package mutualtls serves listeners to callers who show a certificate.
+package mutualtls
 
 import (
 	"crypto/tls"
@@ -8,14 +9,18 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"github.com/dime-bus/dime/config"
 )
 
-// mutualTLS serves a listener with TLS that asks callers for a certificate. The
+// Files are what a listener shows and asks for, all in PEM.
+type Files struct {
+	Certificate, Key string
+	ClientCA         string // callers must show a certificate signed by one of these
+}
+
+// Listen serves a listener with TLS that asks callers for a certificate. The
 // files are read anew when one of them has changed; while the new ones are not
 // whole, the old ones stay.
-func mutualTLS(l net.Listener, t config.TLS) (net.Listener, error) {
+func Listen(l net.Listener, t Files) (net.Listener, error) {
 	r := &rotating{files: t}
 	if _, err := r.config(); err != nil {
 		return nil, err
@@ -29,7 +34,7 @@ func mutualTLS(l net.Listener, t config.TLS) (net.Listener, error) {
 }
 
 type rotating struct {
-	files config.TLS
+	files Files
 
 	mu      sync.Mutex
 	changed [3]time.Time
@@ -64,7 +69,7 @@ func (r *rotating) config() (*tls.Config, error) {
 	return c, nil
 }
 
-func readTLS(t config.TLS) (*tls.Config, error) {
+func readTLS(t Files) (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
 	if err != nil {
 		return nil, fmt.Errorf("reading soap_tls: %w", err)
