@@ -34,7 +34,7 @@ func pipeByHand(url string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	out, err := conn.Channel()
 	if err != nil {
 		return err

@@ -518,7 +518,7 @@ func PostgresMain(m interface{ Run() int }) (code int) {
 		fmt.Fprintln(os.Stderr, "making a folder for PostgreSQL:", err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	s, err := StartPostgres(filepath.Join(dir, "pg"), PostgresOptions{Unsafe: true})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

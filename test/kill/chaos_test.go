@@ -172,7 +172,7 @@ func (c *chaos) strike(m *member) error {
 		return err
 	}
 	if !p.killed() {
-		return fmt.Errorf("%s ended otherwise: %v", m.name, p.err)
+		return fmt.Errorf("%s ended otherwise: %w", m.name, p.err)
 	}
 	return nil
 }

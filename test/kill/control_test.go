@@ -71,7 +71,7 @@ func (c *chaos) killAt(where string) error {
 		return fmt.Errorf("%s did not come to %s in half a minute", m.name, where)
 	}
 	if !p.killed() {
-		return fmt.Errorf("%s ended otherwise: %v", m.name, p.err)
+		return fmt.Errorf("%s ended otherwise: %w", m.name, p.err)
 	}
 	return nil
 }

@@ -81,7 +81,6 @@ const (
 	stateDeadlock     = "40P01"
 	stateSerial       = "40001"
 	stateLockTimeout  = "55P03"
-	stateNoQueue      = "DM001" // ours
 	classConnection   = "08"
 	classIntervention = "57"
 )

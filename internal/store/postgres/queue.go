@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/store/rows"
@@ -307,10 +306,4 @@ func (s *Store) OnReady(name string, f func()) func() {
 	q := s.queueNamed(name)
 	s.mu.Unlock()
 	return q.signal.On(f)
-}
-
-// isNoQueue says that a function was asked of a queue that was never bound.
-func isNoQueue(err error) bool {
-	var p *pgconn.PgError
-	return errors.As(err, &p) && p.Code == stateNoQueue
 }
