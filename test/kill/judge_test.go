@@ -127,12 +127,18 @@ func (j *job) verdict(run runRow, w world) []string {
 	if n := w.calls["tell"]; n > 1 {
 		bad("ledger.tell, neither keyed nor found_by, arrived %d times", n)
 	}
+	// A run that failed, and that its caller's retry started again, has one take and
+	// one give-back more for each round: in the end one take stands, or none.
+	stands := func(want int) {
+		if take, back := w.rows("take"), w.rows("give_back"); take-back != want {
+			bad("ledger.take was carried out %d times and ledger.give_back %d times", take, back)
+		}
+	}
 	// Nobody but a run that is done says that its job has ended.
 	exactly("note", map[bool]int{true: 1}[run.State == "done"])
 	switch run.State {
 	case "done":
-		exactly("take", 1)
-		exactly("give_back", 0)
+		stands(1)
 		exactly("stamp", 3)
 		exactly("confirm", 1)
 		if j.tell {
@@ -141,12 +147,8 @@ func (j *job) verdict(run runRow, w world) []string {
 			exactly("tell", 0)
 		}
 	case "cancelled", "failed":
-		// A failed run that a retry started again has one take and one give-back a
-		// round, so that nothing stays taken.
+		stands(0)
 		// The operator may cancel behind the confirmation, which stands.
-		if take, back := w.rows("take"), w.rows("give_back"); take != back {
-			bad("ledger.take was carried out %d times and ledger.give_back %d times", take, back)
-		}
 		if n := w.rows("confirm"); n > 1 {
 			bad("ledger.confirm was carried out %d times", n)
 		}
@@ -157,8 +159,7 @@ func (j *job) verdict(run runRow, w world) []string {
 		if !j.tell {
 			bad("parked although nothing it called can be in doubt")
 		}
-		exactly("take", 1)
-		exactly("give_back", 0)
+		stands(1)
 		exactly("confirm", 1)
 	default:
 		bad("neither ended nor parked")
