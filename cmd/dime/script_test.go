@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
-		Deadline:            time.Now().Add(5 * time.Minute),
+		Dir:      "testdata",
+		Deadline: time.Now().Add(5 * time.Minute),
 		// A program with the race detector sleeps for a second before it ends, which is
 		// for goroutines that still run: here each command is such a program.
 		Setup: func(e *testscript.Env) error {
