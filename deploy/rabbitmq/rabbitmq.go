@@ -18,15 +18,9 @@ var definitions string
 //go:embed rabbitmq.conf
 var conf string
 
-//go:embed enabled_plugins
-var plugins string
-
 // Definitions is definitions.json: virtual host, users without passwords, their
 // permissions, policies and the topology that all roles share.
 func Definitions() []byte { return []byte(definitions) }
-
-// EnabledPlugins is the file of that name.
-func EnabledPlugins() string { return plugins }
 
 // Configure is rabbitmq.conf with the values of some keys changed or added.
 func Configure(set map[string]string) string {

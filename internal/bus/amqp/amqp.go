@@ -45,9 +45,6 @@ type Options struct {
 
 	Prefetch      int // unacked messages a group and process; 256
 	DeliveryLimit int // 20
-	// Partitions is how many processes can work on a group's messages with order
-	// keys at a time; 1. It is fixed when the group's queues are first declared.
-	Partitions int
 	// Rungs are the back-offs of a nacked message; 1 s, 5 s, 30 s, 5 min. Messages
 	// with an order key wait in the process, others in a queue of the broker.
 	Rungs []time.Duration
@@ -115,9 +112,6 @@ func New(o Options) *Bus {
 	}
 	if o.DeliveryLimit <= 0 {
 		o.DeliveryLimit = 20
-	}
-	if o.Partitions <= 0 {
-		o.Partitions = 1
 	}
 	if len(o.Rungs) == 0 {
 		o.Rungs = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
@@ -290,7 +284,7 @@ func (b *Bus) subscribe(ctx context.Context, s spec, o bus.GroupOptions) (<-chan
 	if len(s.name) > 240 { // shortstr, AMQP 0-9-1 §4.2.1, with our endings
 		return nil, fmt.Errorf("subscribing to %.40q...: a queue's name has at most 240 bytes", s.name)
 	}
-	s.limit, s.partitions = o.DeliveryLimit, b.o.Partitions
+	s.limit = o.DeliveryLimit
 	if b.isClosing() {
 		return nil, fmt.Errorf("subscribing to %s: %w", s.name, ErrClosed)
 	}

@@ -90,7 +90,7 @@ func newCity(t testing.TB, r *cluster.RabbitMQ) *city {
 	name := "t" + strings.ToLower(rand.Text()[:8])
 	return &city{r: r, name: name, o: amqp.Options{
 		URLs: amqp.Nodes(r.URLs("dime-admin")...), Name: name, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-		DeliveryLimit: 4, DrainFor: 20 * time.Second, PublishTimeout: 20 * time.Second, Partitions: 3,
+		DeliveryLimit: 4, DrainFor: 20 * time.Second, PublishTimeout: 20 * time.Second,
 		Rungs: []time.Duration{200 * time.Millisecond},
 	}}
 }

@@ -3,7 +3,6 @@ package amqp_test
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +24,6 @@ func TestOwnBroker(t *testing.T) {
 		{"a blocked broker is refused fast, and acks go on", blocked},
 		{"a frozen broker costs the deadline", frozen},
 		{"the broker closes all connections", closeAll},
-		{"a key's partition survives a restart", ring},
 		{"nothing is lost when the broker is killed", killed},
 	} {
 		t.Run(e.name, func(t *testing.T) { e.f(t, newCity(t, r)) })
@@ -118,83 +116,6 @@ func closeAll(t *testing.T, c *city) {
 		m := next(t, in)
 		seen[m.UUID] = true
 		m.Ack()
-	}
-}
-
-// ring: RabbitMQ 3.10 makes the ring of a consistent-hash exchange anew when it
-// starts. Bound in another order than that of their names, the queues would
-// change keys: of 200, all did.
-func ring(t *testing.T, c *city) {
-	const keys = 60
-	b := c.open(t)
-	place := func() [keys]int {
-		var at [keys]int
-		for i := range keys {
-			m := message.NewMessage(fmt.Sprint(i), nil)
-			m.Metadata.Set(bus.MetaKey, fmt.Sprint("key", i))
-			if err := b.Publish("t", m); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ch := c.channel(t)
-		type found struct{ partition, key int }
-		all := make(chan found)
-		done := make(chan struct{})
-		defer close(done)
-		for p := range c.o.Partitions {
-			tag := fmt.Sprint(p)
-			in, err := ch.Consume(fmt.Sprintf("%s.group.ring.key.%03d", c.name, p), tag, true, false, false, false, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = ch.Cancel(tag, false) }()
-			go func() {
-				for dv := range in {
-					i, err := strconv.Atoi(dv.MessageId)
-					if err != nil {
-						t.Error(err)
-					}
-					select {
-					case all <- found{p, i}:
-					case <-done:
-						return
-					}
-				}
-			}()
-		}
-		for range keys {
-			select {
-			case f := <-all:
-				at[f.key] = f.partition
-			case <-time.After(patience):
-				t.Fatal("not all messages came")
-			}
-		}
-		return at
-	}
-	if err := b.Declare("ring", "t"); err != nil {
-		t.Fatal(err)
-	}
-	before := place()
-	n := c.r.Nodes[0]
-	if err := n.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Await(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if after := place(); after != before {
-		t.Fatalf("keys moved:\n%v\n%v", before, after)
-	}
-	used := make(map[int]bool)
-	for _, p := range before {
-		used[p] = true
-	}
-	if len(used) != c.o.Partitions {
-		t.Fatalf("of %d partitions %d are used", c.o.Partitions, len(used))
 	}
 }
 

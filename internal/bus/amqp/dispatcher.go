@@ -67,9 +67,9 @@ func newDispatcher(b *Bus, s spec, o bus.GroupOptions) *dispatcher {
 		open = s.foreign
 	}
 	d.sources = append(d.sources, &source{d: d, queue: open, keyed: s.inOrder, prefetch: o.Prefetch})
-	for _, q := range s.keyed() {
+	if s.foreign == "" {
 		// Room for messages that wait behind their key.
-		d.sources = append(d.sources, &source{d: d, queue: q, keyed: true, prefetch: min(4*o.Prefetch, 2000)})
+		d.sources = append(d.sources, &source{d: d, queue: s.keyed(), keyed: true, prefetch: min(4*o.Prefetch, 2000)})
 	}
 	for _, s := range d.sources {
 		d.wg.Add(1)

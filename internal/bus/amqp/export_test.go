@@ -73,5 +73,5 @@ func (b *Bus) Declare(group string, topics ...string) error {
 	if err != nil {
 		return err
 	}
-	return b.declare(conn, spec{name: b.o.Name + ".group." + group, topics: topics, limit: b.o.DeliveryLimit, partitions: b.o.Partitions})
+	return b.declare(conn, spec{name: b.o.Name + ".group." + group, topics: topics, limit: b.o.DeliveryLimit})
 }

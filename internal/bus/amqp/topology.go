@@ -9,36 +9,23 @@ import (
 	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
-
-	"github.com/dime-bus/dime/internal/bus"
 )
 
 // spec names a group's queues.
 type spec struct {
-	name       string
-	topics     []string
-	foreign    string // the queue to take from, where it isn't a group's
-	exchange   string // theirs, to which foreign is bound by topics; "": foreign is theirs
-	inOrder    bool   // one active consumer
-	limit      int
-	partitions int
+	name     string
+	topics   []string
+	foreign  string // the queue to take from, where it isn't a group's
+	exchange string // theirs, to which foreign is bound by topics; "": foreign is theirs
+	inOrder  bool   // one active consumer
+	limit    int
 }
 
 func (s spec) dlq() string { return s.name + ".dlq" }
 
-// keyed are the queues of messages with an order key. Their names sort as they
-// are bound: RabbitMQ 3.10 makes the hash ring anew from the sorted bindings when
-// it restarts, and another order would send a key elsewhere (TestRingSurvivesRestart).
-func (s spec) keyed() []string {
-	if s.foreign != "" {
-		return nil
-	}
-	var qs []string
-	for i := range s.partitions {
-		qs = append(qs, fmt.Sprintf("%s.key.%03d", s.name, i))
-	}
-	return qs
-}
+// keyed is the queue of messages with an order key: one, for a hash of the key over
+// several does not stay where it is when the broker restarts (decision 0009).
+func (s spec) keyed() string { return s.name + ".key" }
 
 // declarer declares over one channel, which the broker closes at each refusal.
 type declarer struct {
@@ -103,13 +90,6 @@ func (d *declarer) queue(name string, args amqp091.Table) error {
 func (d *declarer) bind(queue, key, exchange string, args amqp091.Table) error {
 	if err := d.do(func(ch *amqp091.Channel) error { return ch.QueueBind(queue, key, exchange, false, args) }); err != nil {
 		return fmt.Errorf("binding queue %s: %w", queue, err)
-	}
-	return nil
-}
-
-func (d *declarer) bindExchange(to, key, from string, args amqp091.Table) error {
-	if err := d.do(func(ch *amqp091.Channel) error { return ch.ExchangeBind(to, key, from, false, args) }); err != nil {
-		return fmt.Errorf("binding exchange %s: %w", to, err)
 	}
 	return nil
 }
@@ -196,9 +176,8 @@ func (b *Bus) declareBase(conn *amqp091.Connection) error {
 	return nil
 }
 
-// declare declares a group: its messages with an order key go over a hash of it
-// to queues with one active consumer each, the others to one queue for all. They
-// come by exchanges of their own, for an exchange between, that tells them apart
+// declare declares a group: its messages with an order key go to a queue with one
+// active consumer, the others to a queue for all. They come by exchanges of their own, for an exchange between, that tells them apart
 // by their headers, costs a fifth of the broker's throughput.
 func (b *Bus) declare(conn *amqp091.Connection, s spec) error {
 	d := &declarer{conn: conn}
@@ -214,23 +193,15 @@ func (b *Bus) declare(conn *amqp091.Connection, s spec) error {
 	}
 	args := quorum(s.dlq(), amqp091.Table{"x-delivery-limit": int64(s.limit)})
 	single := quorum(s.dlq(), amqp091.Table{"x-delivery-limit": int64(s.limit), "x-single-active-consumer": true})
-	in, keyed, hash := b.o.Name+".in", b.o.Name+".keyed", s.name+".key"
 	steps := []func() error{
 		func() error { return d.queue(s.name, args) },
-		func() error {
-			return d.exchange(hash, "x-consistent-hash", true, amqp091.Table{"hash-header": bus.MetaKey})
-		},
-	}
-	for _, q := range s.keyed() {
-		steps = append(steps,
-			func() error { return d.queue(q, single) },
-			func() error { return d.bind(q, "1", hash, nil) })
+		func() error { return d.queue(s.keyed(), single) },
 	}
 	for _, t := range s.topics {
 		for _, pattern := range patterns(t) {
 			steps = append(steps,
-				func() error { return d.bind(s.name, pattern, in, nil) },
-				func() error { return d.bindExchange(hash, pattern, keyed, nil) })
+				func() error { return d.bind(s.name, pattern, b.o.Name+".in", nil) },
+				func() error { return d.bind(s.keyed(), pattern, b.o.Name+".keyed", nil) })
 		}
 	}
 	for _, f := range steps {
