@@ -71,6 +71,11 @@ func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
 		}
 		q.Before = id
 	}
+	// Memory first: what is written behind meanwhile is then in both, and counts once.
+	vs := e.ring.List(func(v *volatileRun) bool {
+		return !v.stored() && (f.Route == "" || v.p.route.Name == f.Route) && (len(q.States) == 0 || slices.Contains(q.States, v.state)) &&
+			(q.Before == 0 || v.id < q.Before)
+	}, q.Limit)
 	rs, err := e.store.Find(ctx, q)
 	if err != nil {
 		return nil, err
@@ -83,13 +88,11 @@ func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
 	for _, r := range rs {
 		all = append(all, numbered{r.ID, e.summary(r.ID, r.Route, r.Version, r.State, r.Reason, r.Started, r.Ended, r.Due, true)})
 	}
-	for _, v := range e.ring.List(func(v *volatileRun) bool {
-		return !v.stored() && (f.Route == "" || v.p.route.Name == f.Route) && (len(q.States) == 0 || slices.Contains(q.States, v.state)) &&
-			(q.Before == 0 || v.id < q.Before)
-	}, q.Limit) {
+	for _, v := range vs {
 		all = append(all, numbered{v.id, e.summary(v.id, v.p.route.Name, v.p.route.Digest, v.state, v.reason, v.began, v.ended, time.Time{}, false)})
 	}
 	slices.SortStableFunc(all, func(a, b numbered) int { return int(b.id - a.id) })
+	all = slices.CompactFunc(all, func(a, b numbered) bool { return a.id == b.id })
 	out := make([]Summary, 0, min(len(all), q.Limit))
 	for _, n := range all[:min(len(all), q.Limit)] {
 		out = append(out, n.s)
