@@ -206,14 +206,27 @@ func (b *Bus) answer(ctx context.Context, program string, handle func(context.Co
 	if err := ch.Qos(callsAtOnce, 0, false); err != nil {
 		return err
 	}
-	in, err := ch.ConsumeWithContext(ctx, name, "", false, false, false, false, nil)
+	// Not with the context: at its end the library would cancel the consumer while
+	// the channel is closed here, and one of the two would wait for ever for the
+	// other's answer.
+	in, err := ch.Consume(name, "", false, false, false, false, nil)
 	if err != nil {
 		return err
 	}
 	var all sync.WaitGroup
 	defer all.Wait()
 	places := make(chan struct{}, callsAtOnce)
-	for dv := range in {
+	for {
+		var dv amqp091.Delivery
+		var open bool
+		select {
+		case dv, open = <-in:
+		case <-ctx.Done():
+			return nil
+		}
+		if !open {
+			return nil
+		}
 		select {
 		case places <- struct{}{}:
 		case <-ctx.Done():
@@ -227,7 +240,6 @@ func (b *Bus) answer(ctx context.Context, program string, handle func(context.Co
 			b.reply(program, dv, handle(b.ctx, dv.Type, dv.Body)) // also when ctx has ended
 		})
 	}
-	return nil
 }
 
 // callLife is how long a call waits in the broker for somebody to take it, where
