@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-var controlFlag = flag.String("control", "fencing off", "which control of the chaos test runs; all for each")
+var controlFlag = flag.String("control", "acks early", "which control of the chaos test runs; all for each")
 
 // TestChaosControls: the fleet without one of its guards loses, doubles or misorders
 // something, and the judge of the chaos test says so. A judge that is content with
@@ -39,7 +39,11 @@ func TestChaosControls(t *testing.T) {
 			}
 			l := startLoad(f.rig, 12, true, rnd)
 			x := &chaos{fleet: f, rnd: rnd, done: map[string]int{}}
-			for i := range 4 {
+			strikes := 4
+			if c.name == "fencing off" { // what a frozen worker had in hand is a matter of chance
+				strikes = 10
+			}
+			for i := range strikes {
 				f.until(time.Minute, "a load to be under way", func() bool { return l.started() >= 200*(i+1) })
 				if err := c.strike(x); err != nil {
 					t.Fatal(err)
