@@ -62,7 +62,7 @@ var layers = [...]Layer{
 		Name: "connector", Of: []string{"connectors/..."},
 		May: []string{"connectors", "internal/fault", "internal/clock", "internal/schema", "internal/expression",
 			"internal/yamldoc", "internal/httpclient", "internal/taxcode", "internal/citizens", "internal/xml/...", "internal/jose/...", "internal/document/...", "internal/page"},
-		Tests:   []string{"connectors/connectortest", "connectors/city", "internal/store/serial"},
+		Tests:   []string{"connectors/connectortest", "connectors/readmetest", "connectors/city", "internal/store/serial"},
 		Because: "A connector never knows pipeline, bus, routes or a neighbour.",
 	},
 	{

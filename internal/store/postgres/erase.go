@@ -25,23 +25,6 @@ func (s *Store) Erase(ctx context.Context, subject string) error {
 	return nil
 }
 
-// destroyAgain destroys what the list names: after a restore the keys are back.
-func (s *Store) destroyAgain(ctx context.Context) error {
-	if s.o.Erasures == nil {
-		return nil
-	}
-	es, err := s.o.Erasures.All()
-	if err != nil {
-		return err
-	}
-	for _, e := range es {
-		if err := s.destroy(ctx, e.Token, &e.Key); err != nil {
-			return fmt.Errorf("destroying a person's key again: %w", err)
-		}
-	}
-	return nil
-}
-
 // destroy destroys a person's key; with only, none but that one.
 func (s *Store) destroy(ctx context.Context, who [rows.TokenSize]byte, only *[8]byte) error {
 	for range 8 {
@@ -49,8 +32,8 @@ func (s *Store) destroy(ctx context.Context, who [rows.TokenSize]byte, only *[8]
 		if err != nil {
 			return err
 		}
-		if p := s.persons.get(who); p != nil && only == nil {
-			s.persons.drop(p)
+		if p := s.persons.Get(who); p != nil && only == nil {
+			s.persons.Drop(p.token, p)
 		}
 		if wrapped == nil {
 			return nil

@@ -219,7 +219,7 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 	if err := s.submit(ctx, j); err != nil {
 		if errors.Is(err, errAgain) {
 			for _, x := range ps {
-				s.persons.drop(x)
+				s.persons.Drop(x.token, x)
 			}
 		}
 		return asked, store.Lease{}, err

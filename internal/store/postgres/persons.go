@@ -2,11 +2,9 @@ package postgres
 
 import (
 	"bytes"
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -15,8 +13,6 @@ import (
 	"github.com/dime-bus/dime/internal/store/rows"
 	"github.com/dime-bus/dime/internal/store/seal"
 )
-
-const maxPersons = 10_000
 
 // errAgain: a person's key changed, here or in another process, between sealing
 // and the commit.
@@ -31,60 +27,13 @@ type person struct {
 	fresh   atomic.Bool // no commit is known to hold it
 }
 
-// persons is a bounded cache, least recently used forgotten.
-type persons struct {
-	mu   sync.Mutex
-	m    map[[rows.TokenSize]byte]*list.Element
-	list *list.List
-}
-
-func (p *persons) init() {
-	p.m, p.list = make(map[[rows.TokenSize]byte]*list.Element), list.New()
-}
-
-func (p *persons) get(t [rows.TokenSize]byte) *person {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := p.m[t]
-	if e == nil {
-		return nil
-	}
-	p.list.MoveToFront(e)
-	return e.Value.(*person)
-}
-
-// add keeps x, or returns the one that came first.
-func (p *persons) add(x *person) *person {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.m[x.token]; e != nil {
-		return e.Value.(*person)
-	}
-	p.m[x.token] = p.list.PushFront(x)
-	if p.list.Len() > maxPersons {
-		e := p.list.Back()
-		delete(p.m, e.Value.(*person).token)
-		p.list.Remove(e)
-	}
-	return x
-}
-
-func (p *persons) drop(x *person) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.m[x.token]; e != nil && e.Value.(*person) == x {
-		delete(p.m, x.token)
-		p.list.Remove(e)
-	}
-}
-
 func (s *Store) personToken(subject string) [rows.TokenSize]byte {
 	return s.keys.Token("person", subject)
 }
 
 // personOf finds or makes a person's key.
 func (s *Store) personOf(ctx context.Context, token_ [rows.TokenSize]byte) (*person, error) {
-	if p := s.persons.get(token_); p != nil {
+	if p := s.persons.Get(token_); p != nil {
 		return p, nil
 	}
 	wrapped, err := s.wrappedOf(ctx, token_)
@@ -100,22 +49,22 @@ func (s *Store) personOf(ctx context.Context, token_ [rows.TokenSize]byte) (*per
 	}
 	p := &person{token: token_, key: k.WithID(), wrapped: wrapped}
 	p.fresh.Store(true)
-	return s.persons.add(p), nil
+	return s.persons.Add(p.token, p), nil
 }
 
 // known is a person's key as the table has it.
 func (s *Store) known(token [rows.TokenSize]byte, wrapped []byte) (*person, error) {
-	if p := s.persons.get(token); p != nil {
+	if p := s.persons.Get(token); p != nil {
 		if bytes.Equal(p.wrapped, wrapped) {
 			return p, nil
 		}
-		s.persons.drop(p)
+		s.persons.Drop(p.token, p)
 	}
 	k, err := s.keys.OpenPerson(token, wrapped)
 	if err != nil {
 		return nil, err
 	}
-	return s.persons.add(&person{token: token, key: k.WithID(), wrapped: wrapped}), nil
+	return s.persons.Add(token, &person{token: token, key: k.WithID(), wrapped: wrapped}), nil
 }
 
 // runKey makes a run's data key, wrapped for each of its subjects, else for the
@@ -153,8 +102,8 @@ func (s *Store) openRunKey(id store.RunID, subject []pgtype.UUID, wraps [][]byte
 	}
 	for i, t := range subject {
 		if wraps[i] == nil {
-			if p := s.persons.get(t.Bytes); p != nil && !p.fresh.Load() {
-				s.persons.drop(p) // erased by another process
+			if p := s.persons.Get(t.Bytes); p != nil && !p.fresh.Load() {
+				s.persons.Drop(p.token, p) // erased by another process
 			}
 			continue
 		}

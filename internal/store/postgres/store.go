@@ -100,7 +100,7 @@ type Store struct {
 	stop   context.CancelFunc // of listener and heart
 	ctx    context.Context
 
-	persons   persons
+	persons   rows.Recent[person]
 	wake      rows.Signal
 	tell      telling
 	publishes atomic.Bool // Outbox was asked: what this process commits it publishes
@@ -145,7 +145,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.local == nil {
 		s.local = clock.Real{}
 	}
-	s.persons.init()
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	if s.pool, err = s.connectPool(ctx); err != nil {
 		s.stop()
@@ -206,7 +205,7 @@ func (s *Store) begin(ctx context.Context) error {
 	go s.listen(l)
 	go s.notify()
 	go s.heart()
-	if err := s.destroyAgain(ctx); err != nil {
+	if err := rows.DestroyAgain(s.o.Erasures, func(who [rows.TokenSize]byte, key *[8]byte) error { return s.destroy(ctx, who, key) }); err != nil {
 		return errors.Join(err, s.Close())
 	}
 	return nil

@@ -23,23 +23,6 @@ func (s *Store) Erase(ctx context.Context, subject string) error {
 	return nil
 }
 
-// destroyAgain destroys what the list names: after a restore the keys are back.
-func (s *Store) destroyAgain(ctx context.Context) error {
-	if s.o.Erasures == nil {
-		return nil
-	}
-	es, err := s.o.Erasures.All()
-	if err != nil {
-		return err
-	}
-	for _, e := range es {
-		if err := s.destroy(ctx, e.Token, &e.Key); err != nil {
-			return fmt.Errorf("destroying a person's key again: %w", err)
-		}
-	}
-	return nil
-}
-
 // destroy destroys a person's key; with only, none but that one.
 func (s *Store) destroy(ctx context.Context, token [rows.TokenSize]byte, only *[8]byte) error {
 	for range 8 {
@@ -89,7 +72,7 @@ func (s *Store) destroyNow(ctx context.Context, token [rows.TokenSize]byte, only
 	}
 	err = s.submit(ctx, func(t *tx) error {
 		known = wrapped != nil
-		p := s.persons.get(token)
+		p := s.persons.Get(token)
 		if known {
 			if err := t.exec("update person set wrapped_key=null, destroyed=? where token=? and wrapped_key=?", t.nowMS, token, wrapped); err != nil {
 				return err
@@ -101,7 +84,7 @@ func (s *Store) destroyNow(ctx context.Context, token [rows.TokenSize]byte, only
 		if p != nil {
 			p.dead = true
 			t.undo = append(t.undo, func() { p.dead = false })
-			t.after = append(t.after, func() { s.persons.drop(p) })
+			t.after = append(t.after, func() { s.persons.Drop(p.token, p) })
 		}
 		return nil
 	})

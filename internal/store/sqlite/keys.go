@@ -1,11 +1,9 @@
 package sqlite
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"zombiezen.com/go/sqlite"
 
@@ -13,8 +11,6 @@ import (
 	"github.com/dime-bus/dime/internal/store/rows"
 	"github.com/dime-bus/dime/internal/store/seal"
 )
-
-const maxPersons = 10_000
 
 // errAgain: a person's key changed between sealing and the commit.
 var errAgain = errors.New("a person's key changed meanwhile")
@@ -28,53 +24,6 @@ type person struct {
 	dead    bool   // erased; guarded by Store.mu
 }
 
-// persons is a bounded cache, least recently used forgotten.
-type persons struct {
-	mu   sync.Mutex
-	m    map[[rows.TokenSize]byte]*list.Element
-	list *list.List
-}
-
-func (p *persons) init() {
-	p.m, p.list = make(map[[rows.TokenSize]byte]*list.Element), list.New()
-}
-
-func (p *persons) get(t [rows.TokenSize]byte) *person {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := p.m[t]
-	if e == nil {
-		return nil
-	}
-	p.list.MoveToFront(e)
-	return e.Value.(*person)
-}
-
-// add keeps x, or returns the one that came first.
-func (p *persons) add(x *person) *person {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.m[x.token]; e != nil {
-		return e.Value.(*person)
-	}
-	p.m[x.token] = p.list.PushFront(x)
-	if p.list.Len() > maxPersons {
-		e := p.list.Back()
-		delete(p.m, e.Value.(*person).token)
-		p.list.Remove(e)
-	}
-	return x
-}
-
-func (p *persons) drop(x *person) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.m[x.token]; e != nil && e.Value.(*person) == x {
-		delete(p.m, x.token)
-		p.list.Remove(e)
-	}
-}
-
 func (s *Store) personToken(subject string) [rows.TokenSize]byte {
 	return s.keys.Token("person", subject)
 }
@@ -82,7 +31,7 @@ func (s *Store) personToken(subject string) [rows.TokenSize]byte {
 // person finds or makes a person's key; with make false nil means that there is
 // none (any more).
 func (s *Store) person(ctx context.Context, token [rows.TokenSize]byte, create bool) (*person, error) {
-	if p := s.persons.get(token); p != nil {
+	if p := s.persons.Get(token); p != nil {
 		return p, nil
 	}
 	var wrapped []byte
@@ -100,7 +49,7 @@ func (s *Store) person(ctx context.Context, token [rows.TokenSize]byte, create b
 		if err != nil {
 			return nil, err
 		}
-		return s.persons.add(&person{token: token, key: k.WithID()}), nil
+		return s.persons.Add(token, &person{token: token, key: k.WithID()}), nil
 	}
 	if !create {
 		return nil, nil
@@ -109,7 +58,7 @@ func (s *Store) person(ctx context.Context, token [rows.TokenSize]byte, create b
 	if err != nil {
 		return nil, err
 	}
-	return s.persons.add(&person{token: token, key: k.WithID(), wrapped: wrapped}), nil
+	return s.persons.Add(token, &person{token: token, key: k.WithID(), wrapped: wrapped}), nil
 }
 
 // runKey makes a run's data key, wrapped for each of its subjects, else for the
@@ -180,7 +129,7 @@ func (t *tx) savePersons(ps []*person) error {
 		}
 		if t.conn.Changes() == 0 { // somebody else's key was stored while ours was forgotten
 			p.dead = true
-			t.s.persons.drop(p)
+			t.s.persons.Drop(p.token, p)
 			return refuse(errAgain)
 		}
 		p.wrapped = nil

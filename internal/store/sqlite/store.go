@@ -96,7 +96,7 @@ type Store struct {
 	closed atomic.Bool
 	sendMu sync.RWMutex // Close waits for senders
 
-	persons persons
+	persons rows.Recent[person]
 	wake    rows.Signal
 
 	mu      sync.Mutex // everything below; taken by the writer for each job
@@ -203,7 +203,6 @@ func start(ctx context.Context, o Options, keys *seal.Keys, conn *sqlite.Conn, l
 		topics:  make(map[string]int64),
 		names:   make(map[int64]string),
 	}
-	s.persons.init()
 	conn.SetInterrupt(ctx.Done())
 	if err := s.recover(); err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", o.Path, err)
@@ -211,7 +210,7 @@ func start(ctx context.Context, o Options, keys *seal.Keys, conn *sqlite.Conn, l
 	conn.SetInterrupt(nil)
 	go s.write()
 	s.armQueues()
-	if err := s.destroyAgain(ctx); err != nil {
+	if err := rows.DestroyAgain(s.o.Erasures, func(who [rows.TokenSize]byte, key *[8]byte) error { return s.destroy(ctx, who, key) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store %s: %w", o.Path, err), s.abandon())
 	}
 	return s, nil

@@ -3,7 +3,6 @@ package remote_test
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -20,80 +19,8 @@ import (
 	"github.com/dime-bus/dime/internal/bus/client/remote"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
-	"github.com/dime-bus/dime/internal/identity"
-	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/test/cluster"
 )
-
-// city is a small one in memory.
-type city struct {
-	mu   sync.Mutex
-	runs int
-	once map[string]client.Answer
-	log  map[string][]store.Message
-	ids  map[string]bool
-	seq  int64
-	hub  *client.Hub
-}
-
-func newCity() *city {
-	return &city{once: map[string]client.Answer{}, log: map[string][]store.Message{}, ids: map[string]bool{}, hub: client.NewHub()}
-}
-
-func (c *city) Request(_ context.Context, r client.Request) (client.Answer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch r.Route {
-	case "refuse":
-		return client.Answer{Status: 409, Problem: &client.Problem{Status: 409, Title: "Conflict", Errors: []client.FieldError{{Pointer: "/n", Message: "no"}}}}, nil
-	case "echo":
-	default:
-		return client.Answer{}, fault.New(fault.NotFound, "there is no route %q", r.Route)
-	}
-	if a, ok := c.once[r.Key]; ok && r.Key != "" {
-		return a, nil
-	}
-	c.runs++
-	a := client.Answer{Status: 200, Body: map[string]any{"req": r.Req, "caller": map[string]any{
-		"kind": r.Caller.Kind, "subject": r.Caller.Subject, "tax_code": r.Caller.TaxCode}}}
-	c.once[r.Key] = a
-	return a, nil
-}
-
-func (c *city) Publish(ctx context.Context, eventType, id string, data any) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	m, _ := data.(map[string]any)
-	if _, ok := m["n"].(string); !ok {
-		return &fault.Error{Kind: fault.Invalid, Pointer: "/n", Detail: "must be a string"}
-	}
-	b, err := json.Marshal(data)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ids[id] {
-		return nil
-	}
-	c.ids[id] = true
-	c.seq++
-	c.log[eventType] = append(c.log[eventType], store.Message{Seq: c.seq, ID: id, Topic: eventType, Body: b, At: time.Now(), Meta: map[string]string{}})
-	return nil
-}
-
-func (c *city) Log(_ context.Context, topic string, after int64, max int) ([]store.Message, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var out []store.Message
-	for _, m := range c.log[topic] {
-		if m.Seq > after && len(out) < max {
-			out = append(out, m)
-		}
-	}
-	return out, nil
-}
 
 // programs are the URLs of users who may call as one program, by its name.
 type programs map[string]string
@@ -129,13 +56,8 @@ func open(t *testing.T, name, at string, guest bool) *amqp.Bus {
 func newName() string { return "r" + strings.ToLower(rand.Text()[:8]) }
 
 // desk answers a program's calls with a city's client.
-func desk(t *testing.T, b *amqp.Bus, c *city, name string) {
-	types := func(name string) (int, bool) {
-		v, ok := map[string]int{"thing.done": 2, "other.done": 0}[name]
-		return v, ok
-	}
-	who := &identity.Client{Name: name, Kind: "module", Rights: clienttest.Rights()}
-	local := client.NewLocal(who, c, c, c.hub, types, clock.Real{})
+func desk(t *testing.T, b *amqp.Bus, c *clienttest.Memory, name string) {
+	local := c.Local(name)
 	var ended sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	ended.Go(func() { b.Answer(ctx, name, remote.Handler(local)) })
@@ -161,18 +83,11 @@ func TestRemote(t *testing.T) {
 	ps := programs{"tester": program(t, r, "tester"), "museum": program(t, r, "museum")}
 	t.Run("contract", func(t *testing.T) {
 		clienttest.Run(t, func(t *testing.T) clienttest.City {
-			name, c := newName(), newCity()
+			name, c := newName(), clienttest.NewMemory(clock.Real{})
 			desk(t, open(t, name, r.Nodes[0].URL("dime-admin"), false), c, "tester")
 			p := remote.New(open(t, name, ps["tester"], true), "tester")
 			asked(t, p)
-			return clienttest.City{
-				Client: p,
-				Runs:   func() int { c.mu.Lock(); defer c.mu.Unlock(); return c.runs },
-				Elsewhere: func(ctx context.Context, eventType, id string, data any) error {
-					defer c.hub.Notify(eventType)
-					return c.Publish(ctx, eventType, id, data)
-				},
-			}
+			return c.City(p)
 		})
 	})
 	t.Run("another's desk", func(t *testing.T) { others(t, r, ps) })
@@ -182,7 +97,7 @@ func TestRemote(t *testing.T) {
 
 // others: a program can't call as another, and its user reaches nothing else.
 func others(t *testing.T, r *cluster.RabbitMQ, ps programs) {
-	name, c := newName(), newCity()
+	name, c := newName(), clienttest.NewMemory(clock.Real{})
 	city := open(t, name, r.Nodes[0].URL("dime-admin"), false)
 	desk(t, city, c, "tester")
 	at := ps["museum"]
@@ -234,7 +149,7 @@ func others(t *testing.T, r *cluster.RabbitMQ, ps programs) {
 
 // plain speaks the protocol by hand, rightly and wrongly.
 func plain(t *testing.T, r *cluster.RabbitMQ, ps programs) {
-	name, c := newName(), newCity()
+	name, c := newName(), clienttest.NewMemory(clock.Real{})
 	city := open(t, name, r.Nodes[0].URL("dime-admin"), false)
 	desk(t, city, c, "tester")
 	at := ps["tester"]
