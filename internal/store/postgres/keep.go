@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -155,44 +154,31 @@ func (t table) load(ctx context.Context, key string) (value []byte, rev int64, e
 	return value, rev, nil
 }
 
-var errOvertaken = errors.New("another writer came in between")
-
-// Update compares and swaps, so that no code of the owner runs in a transaction.
+// Update implements store.Table.
 func (t table) Update(ctx context.Context, key string, f func([]byte) ([]byte, error)) error {
-	for {
-		old, rev, err := t.load(ctx, key)
-		if err != nil {
-			return err
-		}
-		next, err := f(old)
-		if err != nil {
-			return err
-		}
-		if next == nil && rev == 0 {
-			return nil
-		}
-		var sealed []byte
-		if next != nil {
-			sealed = t.s.city.Seal(next, t.bound(key))
-		}
-		j := &job{rank: rankRun, locks: []int64{t.s.keys.Number("note", t.owner, key)}, sql: "select swap_note($1, $2, $3, $4, $5)", args: []any{t.s.at(), t.owner, key, rev, sealed}}
+	return rows.Swap(func() ([]byte, int64, error) { return t.load(ctx, key) }, f, func(rev int64, next []byte) error {
+		j := &job{rank: rankRun, locks: []int64{t.s.keys.Number("note", t.owner, key)}, sql: "select swap_note($1, $2, $3, $4, $5)",
+			args: []any{t.s.at(), t.owner, key, rev, t.seal(key, next)}}
 		j.scan = func(row pgx.Row) error {
 			var code int
 			err := row.Scan(&code)
 			if code != codeDone {
-				j.refused = errOvertaken
+				j.refused = rows.ErrOvertaken
 			}
 			return err
 		}
-		err = t.s.submit(ctx, j)
-		if errors.Is(err, errOvertaken) {
-			continue
-		}
-		if err != nil {
+		if err := t.s.submit(ctx, j); err != nil {
 			return fmt.Errorf("writing %q of the table %s: %w", key, t.owner, err)
 		}
 		return nil
+	})
+}
+
+func (t table) seal(key string, value []byte) []byte {
+	if value == nil {
+		return nil
 	}
+	return t.s.city.Seal(value, t.bound(key))
 }
 
 func (t table) List(ctx context.Context, prefix, after string, limit int) ([]store.Row, error) {

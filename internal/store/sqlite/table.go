@@ -2,13 +2,13 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/dime-bus/dime/internal/store"
+	"github.com/dime-bus/dime/internal/store/rows"
 )
 
 // Table implements store.Tables.
@@ -44,35 +44,22 @@ func (t table) load(ctx context.Context, key string) (value []byte, rev int64, e
 	return value, rev, nil
 }
 
-var errOvertaken = errors.New("another writer came in between")
-
-// Update compares and swaps, so that no code of the owner runs in the writer.
+// Update implements store.Table.
 func (t table) Update(ctx context.Context, key string, f func([]byte) ([]byte, error)) error {
-	for {
-		old, rev, err := t.load(ctx, key)
-		if err != nil {
-			return err
-		}
-		next, err := f(old)
-		if err != nil {
-			return err
-		}
-		if next == nil && rev == 0 {
-			return nil
-		}
-		var sealed []byte
-		if next != nil {
-			sealed = t.s.city.Seal(next, t.bound(key))
-		}
-		err = t.s.submit(ctx, func(w *tx) error { return t.swap(w, key, rev, sealed) })
-		if errors.Is(err, errOvertaken) {
-			continue
-		}
-		if err != nil {
+	return rows.Swap(func() ([]byte, int64, error) { return t.load(ctx, key) }, f, func(rev int64, next []byte) error {
+		sealed := t.seal(key, next)
+		if err := t.s.submit(ctx, func(w *tx) error { return t.swap(w, key, rev, sealed) }); err != nil {
 			return fmt.Errorf("writing %q of the table %s: %w", key, t.owner, err)
 		}
 		return nil
+	})
+}
+
+func (t table) seal(key string, value []byte) []byte {
+	if value == nil {
+		return nil
 	}
+	return t.s.city.Seal(value, t.bound(key))
 }
 
 // swap writes sealed (nil deletes) over the revision rev; 0 is no row.
@@ -86,7 +73,7 @@ func (t table) swap(w *tx, key string, rev int64, sealed []byte) error {
 	case err != nil:
 		return err
 	case there != rev:
-		return refuse(errOvertaken)
+		return refuse(rows.ErrOvertaken)
 	case sealed == nil:
 		return w.exec("delete from note where owner=? and k=?", t.owner, key)
 	}
