@@ -24,6 +24,7 @@ func severalTests() []entry {
 		{"waits and events of two processes never miss each other", raceAcross},
 		{"an instant fires once for all processes", firesAcross},
 		{"the outbox has one publisher a row, and keeps a run's order", outboxAcross},
+		{"what a process commits after it was counted as dead is published", orphansAcross},
 		{"who erases in one process is erased in the other", eraseAcross},
 		{"a queue's messages go to one process each, and come again when it dies", queueAcross},
 		{"a process that closes gives back what it holds", closeGivesBack},
@@ -359,6 +360,20 @@ func outboxAcross(k *kit) {
 	k.must(b.Store.Postpone(k.ctx, x[2].Seq, k.Clock.Now().Add(time.Minute)))
 	k.must(b.Store.Published(k.ctx, x[0].Seq, x[1].Seq))
 	a.outboxIDs()
+}
+
+func orphansAcross(k *kit) {
+	a, b := k.both()
+	emit := func(id string) store.Record {
+		return store.Record{Kind: store.OutcomeRec, Path: id, Outbox: []store.Outbox{{ID: id, Topic: "t", Body: []byte(id)}}}
+	}
+	a.accept(k.run(), emit("1"))
+	a.outboxIDs("1")
+	k.pass(k.Lease + time.Second)
+	b.outboxIDs("1")
+	a.accept(k.run(), emit("2")) // and then a says nothing any more
+	k.pass(k.Lease)
+	b.outboxIDs("1", "2")
 }
 
 func eraseAcross(k *kit) {
