@@ -32,9 +32,9 @@ func (e publicEngine) Request(ctx context.Context, r gateway.Request) gateway.An
 	return gateway.Answer{Status: a.Status, Body: a.Body, Problem: problemOf(a.Problem), Header: a.Header, Run: a.Run, Say: a.Say}
 }
 
-func (e publicEngine) View(ctx context.Context, id string, caller *identity.Caller) (gateway.View, bool) {
-	v, ok := e.Engine.View(ctx, id, caller)
-	return gateway.View(v), ok
+func (e publicEngine) View(ctx context.Context, id string, caller *identity.Caller) (gateway.View, error) {
+	v, err := e.Engine.View(ctx, id, caller)
+	return gateway.View(v), err
 }
 
 func problemOf(p *run.Problem) *gateway.Problem {

@@ -399,6 +399,9 @@ func (a *admin) problem(w http.ResponseWriter, status int, p Problem) {
 	}
 	b, _ := appendJSON(nil, m) // these kinds always encode
 	w.Header().Set("Content-Type", "application/problem+json")
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // the client may be gone
 }

@@ -54,9 +54,9 @@ type FieldError struct {
 // Engine runs routes. Request never panics and always answers.
 type Engine interface {
 	Request(ctx context.Context, r Request) Answer
-	// View is what the owner of a run sees; false if there is no such run or it is
-	// not the caller's, which must look the same.
-	View(ctx context.Context, run string, caller *identity.Caller) (View, bool)
+	// View is what the owner of a run sees. The error is a *fault.Error: NotFound if
+	// there is no such run or it is not the caller's, which must look the same.
+	View(ctx context.Context, run string, caller *identity.Caller) (View, error)
 }
 
 // View is a run as its owner sees it.

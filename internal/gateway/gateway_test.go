@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/schema"
 )
@@ -41,11 +42,14 @@ func (e *engine) Request(_ context.Context, r Request) Answer {
 	return Answer{Status: 200, Body: map[string]any{"route": r.Route, "req": r.Req}, Run: "r1"}
 }
 
-func (e *engine) View(_ context.Context, run string, c *identity.Caller) (View, bool) {
-	if run != "r1" || c.Owner() != "citizen:s1" {
-		return View{}, false
+func (e *engine) View(_ context.Context, run string, c *identity.Caller) (View, error) {
+	if run == "away" {
+		return View{}, fault.New(fault.Unavailable, "the journal can't be read now")
 	}
-	return View{"r1", "pets", "waiting", map[string]any{"n": 1}}, true
+	if run != "r1" || c.Owner() != "citizen:s1" {
+		return View{}, fault.New(fault.NotFound, "there is no run %q", run)
+	}
+	return View{"r1", "pets", "waiting", map[string]any{"n": 1}}, nil
 }
 
 func (e *engine) PutBlob(_ context.Context, b []byte) (string, error) {
@@ -417,6 +421,9 @@ func TestRunView(t *testing.T) {
 	if got := strip(f.do("GET", "/v1/runs/r1", "", other)); got != absent || !strings.HasPrefix(got, "404") {
 		t.Errorf("another's run looks otherwise than none:\n%s\n%s", got, absent)
 	}
+	if w := f.do("GET", "/v1/runs/away", "", mine); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("of a journal that can't be read: %d %v", w.Code, w.Header())
+	}
 	if w := f.do("GET", "/v1/runs/r1", ""); w.Code != 404 {
 		t.Errorf("a stranger gets %d", w.Code)
 	}
@@ -490,7 +497,7 @@ func TestLanguage(t *testing.T) {
 
 // Every problem of the edge speaks all four languages.
 func TestWords(t *testing.T) {
-	for _, kind := range []string{"not-found", "method", "credentials", "client-rights", "keys", "request", "json", "media-type", "encoding", "too-large", "cut-off", "slow", "store", "internal"} {
+	for _, kind := range []string{"not-found", "method", "credentials", "client-rights", "keys", "request", "json", "media-type", "encoding", "too-large", "cut-off", "slow", "store", "journal", "internal"} {
 		for _, lang := range []string{"it", "en", "de", "fr"} {
 			if edgeWords("edge." + kind)[lang] == "" || title(problemType+kind, 400, lang) == "" {
 				t.Errorf("%s has no words in %s", kind, lang)

@@ -144,9 +144,15 @@ func (g *Gateway) view(a *answer, r *http.Request, run string) {
 		a.problem(edgeProblem(http.StatusNotFound, "not-found"))
 		return
 	}
-	v, ok := g.cfg.Engine.View(r.Context(), run, caller)
-	if !ok {
+	v, err := g.cfg.Engine.View(r.Context(), run, caller)
+	switch {
+	case err == nil:
+	case fault.From(err).Kind == fault.NotFound:
 		a.problem(edgeProblem(http.StatusNotFound, "not-found"))
+		return
+	default:
+		g.cfg.Log.Error("showing a run to its owner", "error", err)
+		a.problem(edgeProblem(http.StatusServiceUnavailable, "journal"))
 		return
 	}
 	a.json(http.StatusOK, "application/json", map[string]any{

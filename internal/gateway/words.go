@@ -59,6 +59,9 @@ func edgeWords(key string) map[string]string {
 	case "store":
 		return words4("Per ora non è possibile conservare gli allegati. Riprova tra poco.", "Attachments can't be stored now. Try again soon.",
 			"Anhänge können gerade nicht gespeichert werden. Bitte bald erneut versuchen.", "Les pièces jointes ne peuvent être conservées pour l'instant. Réessayez bientôt.")
+	case "journal":
+		return words4("Per ora non è possibile leggere lo stato della richiesta, che non è andata persa. Riprova tra poco.", "The state of the request can't be read now; the request is not lost. Try again soon.",
+			"Der Stand der Anfrage kann gerade nicht gelesen werden; sie ist nicht verloren. Bitte bald erneut versuchen.", "L'état de la demande ne peut être lu pour l'instant ; elle n'est pas perdue. Réessayez bientôt.")
 	case "internal":
 		return words4("Si è verificato un errore. È stato registrato.", "Something went wrong. It has been recorded.",
 			"Es ist ein Fehler aufgetreten. Er wurde aufgezeichnet.", "Une erreur s'est produite. Elle a été enregistrée.")
@@ -186,7 +189,7 @@ func titles(kind string) map[string]string {
 		return words4("Richiesta troppo lenta", "Request too slow", "Anfrage zu langsam", "Demande trop lente")
 	case "cut-off":
 		return words4("Richiesta interrotta", "Request broken off", "Anfrage abgebrochen", "Demande interrompue")
-	case "keys", "store", string(fault.Unavailable):
+	case "keys", "store", "journal", string(fault.Unavailable):
 		return words4("Servizio non disponibile", "Service unavailable", "Dienst nicht verfügbar", "Service indisponible")
 	case string(fault.Conflict):
 		return words4("In conflitto con lo stato attuale", "Conflict with the present state", "Konflikt mit dem jetzigen Stand", "Conflit avec l'état actuel")

@@ -574,7 +574,7 @@ func (s *session) undone(ctx context.Context, public string, o *observed) error 
 // result is what the owner of a run sees; of a run that was never durable it is
 // what the caller got.
 func (s *session) result(ctx context.Context, d run.Detail, o *observed) any {
-	if v, ok := s.engine.View(ctx, d.Run, s.c.caller); ok {
+	if v, err := s.engine.View(ctx, d.Run, s.c.caller); err == nil {
 		return v.Result
 	}
 	for _, a := range o.answers {

@@ -124,8 +124,8 @@ func TestCrashAroundEachCommit(t *testing.T) {
 		if n := w.effects("release") + w.effects("refund"); n != 0 {
 			t.Errorf("%d undone", n)
 		}
-		v, ok := w.e.View(context.Background(), w.e.store.PublicID(w.newest().ID), citizen())
-		if want := "map[paid:hold-read-a v:hold-read-a]"; !ok || fmt.Sprint(v.Result) != want {
+		v, err := w.e.View(context.Background(), w.e.store.PublicID(w.newest().ID), citizen())
+		if want := "map[paid:hold-read-a v:hold-read-a]"; err != nil || fmt.Sprint(v.Result) != want {
 			t.Errorf("view %+v, want result %s", v, want)
 		}
 	}

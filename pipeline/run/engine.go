@@ -332,9 +332,9 @@ func (e *Engine) Ask(ctx context.Context, r Request) <-chan Answer {
 	return ch
 }
 
-// View is what the run's owner sees; ok is false for everybody else and for runs
-// that do not exist or were never durable.
-func (e *Engine) View(ctx context.Context, publicID string, caller Owner) (v View, ok bool) {
+// View is what the run's owner sees. The error is a *fault.Error: NotFound for
+// everybody else and for runs that do not exist or were never durable.
+func (e *Engine) View(ctx context.Context, publicID string, caller Owner) (View, error) {
 	return e.view(ctx, publicID, caller)
 }
 

@@ -40,7 +40,7 @@ func (e *Engine) hold(ctx context.Context, pub string, dry bool) (x *exec, relea
 			case errors.Is(err, store.ErrNoRun):
 				return nil, nil, noRun(pub)
 			}
-			return nil, nil, err
+			return nil, nil, unread(err)
 		}
 	}
 	x, err = e.load(ctx, id, l)

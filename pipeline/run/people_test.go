@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/store/crash"
 )
@@ -196,8 +197,17 @@ func TestCancelWaitingRun(t *testing.T) {
 	if w.effects("release") != 2 {
 		t.Errorf("released %d", w.effects("release"))
 	}
-	if _, ok := w.e.View(context.Background(), pub, nil); ok {
+	if _, err := w.e.View(context.Background(), pub, nil); err == nil {
 		t.Error("anybody sees the run")
+	}
+	w.disk.Close()
+	_, viewed := w.e.View(context.Background(), pub, citizen())
+	_, shown := w.e.Show(context.Background(), pub)
+	_, listed := w.e.Runs(context.Background(), Filter{})
+	for _, err := range []error{viewed, shown, listed} {
+		if fault.From(err).Kind != fault.Unavailable {
+			t.Errorf("of a journal that is away: %v", err)
+		}
 	}
 }
 
@@ -344,7 +354,7 @@ func TestSettle(t *testing.T) {
 	if w.states() != "settled" || w.calls("hold") != 1 {
 		t.Errorf("%s, hold called %d times: the retry began it again", w.states(), w.calls("hold"))
 	}
-	if v, ok := w.e.View(ctx, pub, citizen()); !ok || v.State != "failed" {
+	if v, err := w.e.View(ctx, pub, citizen()); err != nil || v.State != "failed" {
 		t.Errorf("its owner sees %+v", v)
 	}
 	w.pass(100 * 24 * time.Hour)

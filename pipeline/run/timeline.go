@@ -78,7 +78,7 @@ func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
 	}, q.Limit)
 	rs, err := e.store.Find(ctx, q)
 	if err != nil {
-		return nil, err
+		return nil, unread(err)
 	}
 	type numbered struct {
 		id store.RunID
@@ -101,6 +101,11 @@ func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
 }
 
 func noRun(pub string) error { return fault.New(fault.NotFound, "there is no run %q", pub) }
+
+// unread is why a run can't be shown or acted on now: not that it is not there.
+func unread(err error) error {
+	return &fault.Error{Kind: fault.Unavailable, Detail: "the journal can't be read now; try again", Err: err}
+}
 
 func (e *Engine) show(ctx context.Context, pub string) (Detail, error) {
 	id, err := e.store.ParseID(pub)
@@ -127,7 +132,7 @@ func (e *Engine) show(ctx context.Context, pub string) (Detail, error) {
 		if errors.Is(err, store.ErrNoRun) {
 			return Detail{}, noRun(pub)
 		}
-		return Detail{}, err
+		return Detail{}, unread(err)
 	}
 	p, perr := e.program(ctx, r.Route, r.Version)
 	if perr != nil {
@@ -173,18 +178,21 @@ func (e *Engine) timeline(p *program, log []*entry) []Line {
 }
 
 // view implements View: the owner sees the state and the top-level `set` named result.
-func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool) {
+func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, error) {
 	id, err := e.store.ParseID(pub)
 	if err != nil || caller.Anonymous() {
-		return View{}, false
+		return View{}, noRun(pub)
 	}
 	r, rs, err := e.store.Load(ctx, id)
-	if err != nil {
-		return View{}, false
+	switch {
+	case errors.Is(err, store.ErrNoRun), errors.Is(err, store.ErrErased):
+		return View{}, noRun(pub)
+	case err != nil:
+		return View{}, unread(err)
 	}
 	h, err := head.Of(r.Head)
 	if err != nil || h.Caller.Anonymous() || h.Caller.Owner() != caller.Owner() {
-		return View{}, false
+		return View{}, noRun(pub)
 	}
 	v := View{Run: pub, Route: r.Route, State: string(r.State)}
 	if r.State == store.Settled {
@@ -192,7 +200,7 @@ func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool
 	}
 	p, err := e.program(ctx, r.Route, r.Version)
 	if err != nil {
-		return v, true
+		return v, nil
 	}
 	for _, rec := range rs {
 		s := p.steps.ByPath[rec.Path]
@@ -207,5 +215,5 @@ func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, bool
 			}
 		}
 	}
-	return v, true
+	return v, nil
 }

@@ -47,18 +47,47 @@ func (r *rig) refusal() {
 		if resp.StatusCode != http.StatusServiceUnavailable {
 			return false
 		}
-		var said struct{ Type, Title, Detail string }
-		if json.Unmarshal(body, &said) != nil || said.Type != "urn:dime:problem:unavailable" || said.Title == "" || said.Detail == "" || resp.Header.Get("Retry-After") == "" {
-			r.t.Fatalf("refused with %s, Retry-After %q: %s", resp.Status, resp.Header.Get("Retry-After"), body)
+		if why := unhelpful(resp, body); why != "" {
+			r.t.Fatal(why)
 		}
 		return true
 	})
-	// Who only reads is served.
-	for _, url := range []string{r.public + "/openapi.json", r.admin + "/runs?limit=1"} {
-		var any json.RawMessage
-		if err := r.get(url, &any); err != nil {
-			r.t.Errorf("a full disk takes no reads: %v", err)
-		}
+	var openapi json.RawMessage
+	if err := r.get(r.public+"/openapi.json", &openapi); err != nil {
+		r.t.Errorf("with a full disk: %v", err)
+	}
+}
+
+// unhelpful is what is wrong with a refusal for a store that can't be used; "" for none.
+func unhelpful(resp *http.Response, body []byte) string {
+	var said struct{ Type, Title, Detail string }
+	if json.Unmarshal(body, &said) != nil || said.Type != "urn:dime:problem:unavailable" || said.Title == "" || said.Detail == "" || resp.Header.Get("Retry-After") == "" {
+		return fmt.Sprintf("refused with %s, Retry-After %q: %s", resp.Status, resp.Header.Get("Retry-After"), body)
+	}
+	return ""
+}
+
+// reads asks for the runs: they are shown, or, where the database itself has
+// stopped for its full disk, refused with words.
+func (r *rig) reads(stopped bool) {
+	r.t.Helper()
+	resp, err := r.client.Get(r.admin + "/runs?limit=1")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return
+	}
+	if !stopped {
+		r.t.Errorf("a full disk takes no reads: %s", resp.Status)
+	}
+	if why := unhelpful(resp, body); why != "" {
+		r.t.Error(why)
 	}
 }
 
@@ -117,6 +146,7 @@ func TestTheEmbeddedStoresDiskIsFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.refusal()
+		r.reads(false)
 		if !r.bus.alive() {
 			t.Fatalf("a full disk ended the bus: %v", r.bus.err)
 		}
@@ -176,6 +206,7 @@ func (f *fleet) postgresFull(l *load) {
 		f.t.Fatal(err)
 	}
 	f.refusal()
+	f.reads(true)
 	f.t.Logf("refused; PostgreSQL runs: %v", f.pg.Running())
 	if err := free(); err != nil {
 		f.t.Fatal(err)
