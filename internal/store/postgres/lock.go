@@ -9,7 +9,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const lockNotAvailable = "55P03"
+// lockConnections bounds how many locks a process holds or waits for. They are apart
+// from the others, for what is done under a lock needs the store itself.
+const lockConnections = 32
+
+// lockIdle is when the server ends the session of a holder that stands still: longer
+// than what is done under a lock takes.
+const lockIdle = "2min"
 
 // Lock waits until this process alone holds a name, among all that share the
 // database. A broken connection frees it: what is done under it must bear that
@@ -18,7 +24,7 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error
 	if err := s.alive(ctx); err != nil {
 		return nil, err
 	}
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.locks.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("taking the lock %s: %w", name, s.over(err))
 	}
@@ -26,7 +32,7 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error
 	for {
 		_, err := conn.Exec(ctx, "select pg_advisory_lock($1)", key)
 		var refused *pgconn.PgError
-		if errors.As(err, &refused) && refused.Code == lockNotAvailable && ctx.Err() == nil {
+		if errors.As(err, &refused) && refused.Code == stateLockTimeout && ctx.Err() == nil {
 			continue // the holder takes its time
 		}
 		if err != nil {

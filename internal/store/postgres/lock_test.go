@@ -84,3 +84,24 @@ func TestLock(t *testing.T) {
 	}
 	unlock()
 }
+
+// What is done under locks needs the store: they take nothing from its connections.
+func TestLocksLeaveTheStoreItsConnections(t *testing.T) {
+	o := options(cluster.Postgres(t), nil)
+	s := open(t, o)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for i := range 2 * o.Pool {
+		unlock, err := s.Lock(ctx, string(rune('a'+i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+	}
+	if err := s.Table("t").Update(ctx, "k", func([]byte) ([]byte, error) { return []byte("v"), nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := s.Table("t").Get(ctx, "k"); err != nil || !found {
+		t.Fatal(found, err)
+	}
+}

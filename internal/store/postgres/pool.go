@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -47,12 +48,13 @@ func parse(raw string, password func(context.Context) (string, error)) (*pgxpool
 	return c, nil
 }
 
-func (s *Store) connectPool(ctx context.Context) (*pgxpool.Pool, error) {
+func (s *Store) connectPool(ctx context.Context, size int, more map[string]string) (*pgxpool.Pool, error) {
 	c, err := parse(s.o.URL, s.o.Password)
 	if err != nil {
 		return nil, err
 	}
-	c.MaxConns = int32(s.o.Pool)
+	maps.Copy(c.ConnConfig.RuntimeParams, more)
+	c.MaxConns = int32(size) //nolint:gosec // a few dozen
 	p, err := pgxpool.NewWithConfig(ctx, c)
 	if err != nil {
 		return nil, err

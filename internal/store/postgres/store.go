@@ -90,7 +90,8 @@ type Store struct {
 	keys  *seal.Keys
 	city  seal.City
 	pool  *pgxpool.Pool
-	me    int64 // this process's number, new with each Open
+	locks *pgxpool.Pool // see Lock
+	me    int64         // this process's number, new with each Open
 
 	jobs   chan *job
 	quit   chan struct{} // Close was called
@@ -146,13 +147,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.local = clock.Real{}
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	if s.pool, err = s.connectPool(ctx); err != nil {
+	if s.pool, err = s.connectPool(ctx, s.o.Pool, nil); err != nil {
 		s.stop()
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	if s.locks, err = s.connectPool(ctx, lockConnections, map[string]string{"idle_session_timeout": lockIdle}); err != nil {
+		s.stop()
+		s.pool.Close()
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	if err := s.begin(ctx); err != nil {
 		s.stop()
 		s.pool.Close()
+		s.locks.Close()
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	return s, nil
@@ -256,6 +263,7 @@ func (s *Store) Close() error {
 		err = fmt.Errorf("closing the store: giving back what it holds: %w", failure(err))
 	}
 	s.pool.Close()
+	s.locks.Close()
 	return err
 }
 

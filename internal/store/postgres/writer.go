@@ -315,7 +315,13 @@ func (w *writer) mark() (batch int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { w.conn = c }()
+	defer func() {
+		if err != nil {
+			drop(c)
+			return
+		}
+		w.conn = c
+	}()
 	err = c.QueryRow(ctx, "select batch from mark where writer = $1 for update", w.id).Scan(&batch)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil // not even the first came through
