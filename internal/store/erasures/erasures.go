@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,7 +35,17 @@ func Beside(data string) (string, error) {
 type File struct {
 	path string
 	mu   sync.Mutex
-	f    *os.File
+	f    file
+	size int64
+	torn error // why the file's end is not to be relied on
+}
+
+// file is what is needed of an os.File.
+type file interface {
+	io.StringWriter
+	io.Closer
+	Sync() error
+	Truncate(size int64) error
 }
 
 // Open opens the list, or makes an empty one. What a crash left of a last line is
@@ -69,6 +80,7 @@ func Open(path string) (_ *File, err error) {
 		}
 		b = b[:whole]
 	}
+	l.size = int64(len(b))
 	if _, err := parse(path, b); err != nil {
 		return nil, err
 	}
@@ -96,13 +108,24 @@ func (l *File) Add(es ...store.Erasure) error {
 }
 
 func (l *File) write(s string) error {
-	if _, err := l.f.WriteString(s); err != nil {
-		return fmt.Errorf("adding to the list of erasures %s: %w", l.path, err)
+	if l.torn != nil {
+		return l.torn
 	}
-	if err := l.f.Sync(); err != nil {
-		return fmt.Errorf("adding to the list of erasures %s: %w", l.path, err)
+	_, err := l.f.WriteString(s)
+	if err == nil {
+		err = l.f.Sync()
 	}
-	return nil
+	if err == nil {
+		l.size += int64(len(s))
+		return nil
+	}
+	err = fmt.Errorf("adding to the list of erasures %s: %w", l.path, err)
+	// Half a line at the end would make one with the next.
+	if terr := l.f.Truncate(l.size); terr != nil {
+		l.torn = fmt.Errorf("the list of erasures %s takes nothing more until dime starts again: %w", l.path, errors.Join(err, terr))
+		return l.torn
+	}
+	return err
 }
 
 // All implements store.Erasures.
