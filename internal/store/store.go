@@ -174,6 +174,7 @@ var (
 	ErrNoRun  = errors.New("no such run")
 	ErrFull   = errors.New("the store's disk is full")
 	ErrErased = errors.New("the person's key was destroyed")
+	ErrTopic  = errors.New("not a topic that a message can have")
 	// ErrClosed: the store was closed (or, in a test, its process "crashed").
 	ErrClosed = errors.New("the store is closed")
 	// ErrTooLarge: a value above 8 MiB, or a run of more than 400,000 commits

@@ -9,7 +9,6 @@ package amqp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,14 +30,13 @@ type Options struct {
 	// URLs gives the nodes, with the password, at every dial: a rotated secret
 	// counts at once. They are tried in turn.
 	URLs func(context.Context) ([]string, error)
-	TLS  *tls.Config // for amqps URLs
 	Dial func(network, addr string) (net.Conn, error)
 
 	// Name begins the names of all exchanges and queues; "dime". Cities that share
 	// a virtual host differ in it.
 	Name string
 	// Guest: the broker is others', or this program may declare nothing on it.
-	// Foreign, PublishTo and Call are the methods for such a bus.
+	// Foreign and Call are the methods for such a bus.
 	Guest bool
 	Clock clock.Clock
 	Log   *slog.Logger
@@ -168,12 +166,6 @@ func (b *Bus) Publish(topic string, msgs ...*message.Message) error {
 		}
 		return b.o.Name + ".in"
 	}, topic, msgs)
-}
-
-// PublishTo publishes to an exchange that others own; "" with a queue's name as
-// the key is that queue. The broker must route each message to a queue.
-func (b *Bus) PublishTo(exchange, key string, msgs ...*message.Message) error {
-	return b.publish(func(*message.Message) string { return exchange }, key, msgs)
 }
 
 func (b *Bus) publish(exchange func(*message.Message) string, key string, msgs []*message.Message) error {

@@ -235,6 +235,11 @@ func (b *Bus) answer(ctx context.Context, program string, handle func(context.Co
 		if err := dv.Ack(false); err != nil {
 			return err
 		}
+		if dv.Exchange != name { // the right to call is the right to write to that exchange
+			b.o.Log.Warn("a call came past a program's exchange and is dropped", "program", program)
+			<-places
+			continue
+		}
 		all.Go(func() {
 			defer func() { <-places }()
 			b.reply(program, dv, handle(b.ctx, dv.Type, dv.Body)) // also when ctx has ended

@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"github.com/ThreeDotsLabs/watermill/message"
 	"testing"
 	"time"
 )
@@ -74,4 +75,9 @@ func (b *Bus) Declare(group string, topics ...string) error {
 		return err
 	}
 	return b.declare(conn, spec{name: b.o.Name + ".group." + group, topics: topics, limit: b.o.DeliveryLimit})
+}
+
+// PublishTo publishes to any exchange; "" with a queue's name as the key is that queue.
+func (b *Bus) PublishTo(exchange, key string, msgs ...*message.Message) error {
+	return b.publish(func(*message.Message) string { return exchange }, key, msgs)
 }

@@ -157,7 +157,7 @@ func (l *link) dial(turn int) (*amqp091.Connection, error) {
 	p := amqp091.NewConnectionProperties()
 	p.SetClientConnectionName(l.b.o.Name + " " + l.purpose)
 	conn, err := amqp091.DialConfig(urls[turn%len(urls)], amqp091.Config{
-		Heartbeat: heartbeat, Dial: dial, TLSClientConfig: l.b.o.TLS, Properties: p,
+		Heartbeat: heartbeat, Dial: dial, Properties: p,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the broker at %s: %w", addr, err)

@@ -88,6 +88,17 @@ func (b *Bus) write(batch []*message.Message) {
 		rows[i] = store.Message{ID: m.UUID, Topic: m.Metadata.Get(bus.MetaType), Body: m.Payload, Meta: m.Metadata}
 	}
 	err := b.o.History.Publish(context.WithoutCancel(b.ctx), rows...)
+	if errors.Is(err, store.ErrTooLarge) || errors.Is(err, store.ErrTopic) { // it never will be written
+		if len(batch) == 1 {
+			b.o.Log.Warn("a message does not fit the log", "id", batch[0].UUID, "error", err)
+			bus.Park(batch[0], err.Error())
+			return
+		}
+		for i := range batch {
+			b.write(batch[i : i+1])
+		}
+		return
+	}
 	if err != nil {
 		b.o.Log.Warn("writing the log", "messages", len(batch), "error", err)
 	}

@@ -177,8 +177,8 @@ func (b *Bus) declareBase(conn *amqp091.Connection) error {
 }
 
 // declare declares a group: its messages with an order key go to a queue with one
-// active consumer, the others to a queue for all. They come by exchanges of their own, for an exchange between, that tells them apart
-// by their headers, costs a fifth of the broker's throughput.
+// active consumer, the others to a queue for all. They come by exchanges of their
+// own, so that none is needed between that tells them apart by their headers.
 func (b *Bus) declare(conn *amqp091.Connection, s spec) error {
 	d := &declarer{conn: conn}
 	defer d.close()

@@ -38,7 +38,7 @@ func (s *Store) Publish(ctx context.Context, ms ...store.Message) error {
 	for i := range ms {
 		m := &ms[i]
 		if m.Topic == "" || m.Topic == "*" {
-			return fmt.Errorf("publishing message %q: %q is no topic", m.ID, m.Topic)
+			return fmt.Errorf("publishing message %q: %w: %q", m.ID, store.ErrTopic, m.Topic)
 		}
 		if len(m.Body) > rows.MaxValue {
 			return fmt.Errorf("publishing to %s: %w: the body has %d bytes, at most %d fit", m.Topic, store.ErrTooLarge, len(m.Body), rows.MaxValue)

@@ -81,6 +81,7 @@ func asked(t *testing.T, c *remote.Client) {
 func TestRemote(t *testing.T) {
 	r := cluster.Rabbit(t, 1)
 	ps := programs{"tester": program(t, r, "tester"), "museum": program(t, r, "museum")}
+	t.Run("past the exchange", func(t *testing.T) { smuggled(t, r) })
 	t.Run("contract", func(t *testing.T) {
 		clienttest.Run(t, func(t *testing.T) clienttest.City {
 			name, c := newName(), clienttest.NewMemory(clock.Real{})
@@ -231,5 +232,52 @@ func nobody(t *testing.T, r *cluster.RabbitMQ, ps programs) {
 	defer cancel()
 	if err := p.Publish(ctx, "thing.done", "1", map[string]any{"n": "x"}); err == nil {
 		t.Error("published, to nobody")
+	}
+}
+
+// smuggled: who may write to the queue of a program's calls past its exchange, as
+// workers and modules may, is nobody's program.
+func smuggled(t *testing.T, r *cluster.RabbitMQ) {
+	name := newName()
+	at := r.Nodes[0].URL("dime-admin")
+	city := open(t, name, at, false)
+	got := make(chan string, 4)
+	var ended sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	ended.Go(func() {
+		city.Answer(ctx, "third", func(_ context.Context, kind string, _ []byte) []byte { got <- kind; return nil })
+	})
+	t.Cleanup(func() { cancel(); ended.Wait() })
+	conn, err := amqp091.Dial(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	desk := name + ".group.client.third"
+	var ch *amqp091.Channel
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		if ch, err = conn.Channel(); err != nil {
+			t.Fatal(err)
+		}
+		q, err := ch.QueueDeclarePassive(desk, true, false, false, false, nil)
+		if err == nil && q.Consumers > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nobody answers", err)
+		}
+	}
+	for _, to := range [][2]string{{"", "smuggled"}, {desk, "proper"}} {
+		if err := ch.PublishWithContext(t.Context(), to[0], desk, false, false, amqp091.Publishing{Type: to[1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case kind := <-got:
+		if kind != "proper" {
+			t.Errorf("a %s call was carried out", kind)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("no call came")
 	}
 }
