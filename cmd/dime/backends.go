@@ -152,7 +152,7 @@ func (l busLog) Log(ctx context.Context, topic string, after int64, max int) ([]
 
 // divide tells the backends' guards how many share what they allow.
 func (s *server) divide(ctx context.Context) {
-	for clock.Sleep(ctx, clock.Real{}, members.Every) == nil {
+	for again := error(nil); again == nil; again = clock.Sleep(ctx, clock.Real{}, members.Every) {
 		s.guards.share(s.processes())
 	}
 }

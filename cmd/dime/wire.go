@@ -160,6 +160,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 
 	s.client = httpclient.New(httpclient.Config{})
 	s.guards = newGuards(s.breaker)
+	s.guards.share(s.processes()) // before anything is called
 	probe, err := testhook.Probe(os.Getenv)
 	if err != nil {
 		return s, err

@@ -115,11 +115,15 @@ func (m *Members) beat(ctx context.Context) error {
 	return nil
 }
 
-// Alive lists who is there, by name, this process too.
+// Alive lists who is there, by name, this process too. While the table can't be
+// reached those count who were last seen: nobody knows that they have gone.
 func (m *Members) Alive() []Member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.clock.Now()
+	if me, ok := m.seen[m.me.Name]; ok && now.Sub(me.changed) >= 2*Every {
+		now = me.changed
+	}
 	var out []Member
 	for _, s := range m.seen {
 		if s.Name == m.me.Name || now.Sub(s.changed) < Lives {

@@ -80,3 +80,32 @@ func TestMembers(t *testing.T) {
 		t.Error("a role counts at least one")
 	}
 }
+
+// Who can't look at the table for a while does not take the others' shares.
+func TestWhoCannotLookForgetsNobody(t *testing.T) {
+	c := clock.NewVirtual(time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC))
+	disk, err := sqlite.Open(context.Background(), sqlite.Options{Path: sqlite.Memory, Clock: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	table := disk.Table(Owner)
+	var ms []*Members
+	for _, name := range []string{"a", "b"} {
+		m, err := Join(context.Background(), table, c, slog.New(slog.DiscardHandler), name, []string{"worker"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ms = append(ms, m)
+	}
+	c.Advance(c.Now().Add(3 * Lives))
+	if got := names(ms[1]); got != "a b" {
+		t.Errorf("without a look since then there are %q", got)
+	}
+	if err := ms[1].beat(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(ms[1]); got != "b" {
+		t.Errorf("after a look there are %q", got)
+	}
+}
