@@ -102,7 +102,7 @@ func (x *exec) attempt(ctx context.Context, t *trip, leave func(error)) (any, *f
 	var inDoubt *fault.Error // an earlier attempt may have been carried out
 	for {
 		if err := x.holds(); err != nil {
-			leave(nil)
+			leave(context.Canceled) // it tells nothing of the far side
 			x.cancel(err)
 			return nil, pick(inDoubt, fault.New(fault.Unavailable, "the run was no longer this process's when %s was to be called", t.full))
 		}
