@@ -45,7 +45,7 @@ func TestChaos(t *testing.T) {
 	l.stop.Store(true)
 	f.settled(l)
 	took := time.Since(last).Round(time.Second)
-	f.complain(append(f.judge(l), f.judgeOrder()...))
+	f.complain(append(f.judge(l), f.judgeOrder(l)...))
 	runs := f.allRuns()
 	t.Logf("%d faults, %d runs, %d jobs, %d parked in doubt, settled %s after the last fault: %s",
 		*faultsFlag, len(runs), len(l.jobs), f.parked(), took, list(c.done))
@@ -75,6 +75,12 @@ func (l *load) inOrder(key string) {
 		}
 		l.mu.Lock()
 		l.ordered++
+		if l.accepted == nil {
+			l.accepted = map[string]int{}
+		}
+		if err == nil {
+			l.accepted[key] = n
+		}
 		if err != nil {
 			l.errors = append(l.errors, fmt.Sprintf("%s-%d: %v", key, n, err))
 		}
@@ -86,7 +92,7 @@ var stampOf = regexp.MustCompile(`/jobs/(key-\d+)/stamps/(\d+)`)
 
 // judgeOrder holds the first arrivals of each key's effects against the order of
 // their requests, and looks for any that is missing.
-func (f *fleet) judgeOrder() (broken []string) {
+func (f *fleet) judgeOrder(l *load) (broken []string) {
 	f.t.Helper()
 	var arrivals []arrival
 	if err := f.get(f.city+"/arrivals", &arrivals); err != nil {
@@ -111,8 +117,13 @@ func (f *fleet) judgeOrder() (broken []string) {
 		}
 		last[m[1]] = n
 	}
-	if len(last) == 0 {
-		broken = append(broken, "no key's effects arrived")
+	if len(l.accepted) == 0 {
+		broken = append(broken, "no key's effects were asked for")
+	}
+	for key, n := range l.accepted {
+		if last[key] < n {
+			broken = append(broken, fmt.Sprintf("%s: %d was accepted, and %d came last", key, n, last[key]))
+		}
 	}
 	return broken
 }

@@ -24,7 +24,7 @@ func TestChaosControls(t *testing.T) {
 		{"intent off", "DIME_TEST_NO_INTENT=1", func(c *chaos) error { return c.killAt("outcome@told:before:1") }, "ledger.tell, neither keyed nor found_by, arrived"},
 		{"acks early", "DIME_TEST_HASTY=acks", func(c *chaos) error { return c.killAt("intent@noted:before:1") }, "ledger.note was carried out 0 times"},
 		{"confirms ignored", "DIME_TEST_HASTY=confirms", (*chaos).loseAll, "ledger.note was carried out 0 times"},
-		{"fencing off", "", (*chaos).freezeWorker, "arrived 2 times|was carried out [2-9] times|parked|neither ended"},
+		{"fencing off", "", (*chaos).freezeWorker, "arrived [2-9] times|was carried out [2-9] times"},
 	} {
 		if *controlFlag != "all" && *controlFlag != c.name {
 			continue

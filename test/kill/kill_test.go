@@ -76,10 +76,11 @@ type load struct {
 	stop atomic.Bool
 	wg   sync.WaitGroup
 
-	mu      sync.Mutex
-	jobs    []*job
-	ordered int // requests of kill-order
-	errors  []string
+	mu       sync.Mutex
+	jobs     []*job
+	ordered  int            // requests of kill-order
+	accepted map[string]int // the last of each key that was accepted
+	errors   []string
 }
 
 func startLoad(r *rig, citizens int, tell bool, rnd *rand.Rand) *load {
