@@ -154,7 +154,7 @@ type Engine struct {
 	timers   timers
 	feeds    feeds
 
-	sync, background waiting.Slots
+	sync, background *waiting.Slots
 	started          atomic.Bool
 	draining         atomic.Bool
 	claiming         trouble.Claiming

@@ -193,10 +193,10 @@ func (e *Engine) takeTrigger(ctx context.Context, route string, m Message) error
 	if p.route.Req != nil {
 		data = p.route.Req.Coerce(data)
 	}
-	if err := e.background.Enter(ctx); err != nil {
+	if err := e.background.Enter(ctx, p.route.Priority, p.route.Name); err != nil {
 		return err
 	}
-	defer func() { e.background.Leave(); e.loop.Kick() }()
+	defer e.background.Leave()
 	return e.runBackground(ctx, p, Request{Route: route, Req: data, Trigger: "event", Key: m.ID, Ack: m.Ack,
 		Caller: &identity.Caller{Kind: "event", Subject: m.Type}, Trace: m.Meta["trace"]})
 }
@@ -369,10 +369,10 @@ func (e *Engine) begin(ctx context.Context, route string, row store.OutboxRow) e
 	}
 	id, _ := m["id"].(int)
 	parent, _ := m["parent"].(string)
-	if err := e.background.Enter(e.ctx); err != nil {
+	if err := e.background.Enter(e.ctx, p.route.Priority, p.route.Name); err != nil {
 		return err
 	}
-	defer func() { e.background.Leave(); e.loop.Kick() }()
+	defer e.background.Leave()
 	return e.runBackground(ctx, p, Request{Route: p.route.Name, Req: req, Trigger: "start", Key: row.ID, Caller: head.Caller(m["caller"]),
 		id: store.RunID(id), parent: parent})
 }

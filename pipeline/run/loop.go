@@ -146,7 +146,8 @@ func (e *Engine) claimLoop() {
 			alarm()
 			alarm = nil
 		}
-		if again := e.claiming.Went(e.log, e.claim()); again > 0 {
+		crowded, err := e.claim()
+		if again := e.claiming.Went(e.log, err); again > 0 {
 			alarm = e.clock.At(e.clock.Now().Add(again), e.loop.Kick)
 			e.loop.Done()
 			continue
@@ -154,7 +155,7 @@ func (e *Engine) claimLoop() {
 		if at, ok, err := e.store.NextDue(e.ctx); err == nil && ok {
 			if at.After(e.clock.Now()) {
 				alarm = e.clock.At(at, func() { e.loop.Kick(); e.pub.Kick() }) // a postponed outbox row may be due too
-			} else if e.background.Free() > 0 && !e.draining.Load() {
+			} else if !crowded && !e.draining.Load() {
 				// Due but not claimed: somebody else's, or a lease about to end.
 				alarm = e.clock.At(e.clock.Now().Add(100*time.Millisecond), e.loop.Kick)
 			}
@@ -166,34 +167,36 @@ func (e *Engine) claimLoop() {
 	}
 }
 
-// claim takes what is due; the error is the store's, nil where the engine stops.
-func (e *Engine) claim() error {
+// claim takes what is due, before what is new has its turn (semantics 11.1);
+// crowded: there may be more, and the next free slot kicks the loop. The error is
+// the store's, nil where the engine stops.
+func (e *Engine) claim() (crowded bool, err error) {
 	for !e.draining.Load() && e.ctx.Err() == nil {
-		n := e.background.Free()
+		n := e.background.Take(64, e.loop.Kick)
 		if n == 0 {
-			return nil // a run that ends kicks again
+			return true, nil
 		}
-		rs, ls, err := e.store.Claim(e.ctx, e.cfg.Worker, min(n, 64))
-		if err != nil {
-			if e.ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
-				return nil //nolint:nilerr // the engine stops
-			}
-			return err
+		rs, ls, err := e.store.Claim(e.ctx, e.cfg.Worker, n)
+		for range n - len(rs) {
+			e.background.Leave()
 		}
 		for i := range rs {
-			if e.background.Enter(e.ctx) != nil {
-				return nil //nolint:nilerr // the engine stops
-			}
 			e.start(func() {
-				defer func() { e.background.Leave(); e.loop.Kick() }()
+				defer e.background.Leave()
 				e.resume(rs[i], ls[i])
 			})
 		}
+		if err != nil {
+			if e.ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
+				return false, nil //nolint:nilerr // the engine stops
+			}
+			return false, err
+		}
 		if len(rs) == 0 {
-			return nil
+			return false, nil
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // outboxLoop publishes what committed runs left to say, at least once.

@@ -212,10 +212,9 @@ func (e *Engine) turn(ctx context.Context, x *exec) (func(), Answer) {
 			return release, refusal
 		}
 		e.background.Leave()
-		e.loop.Kick()
 		err := clock.Sleep(ctx, e.clock, wait)
 		// Whoever called gives the slot back, so it is taken again in any case.
-		_ = e.background.Enter(context.Background())
+		_ = e.background.Enter(context.Background(), x.p.route.Priority, x.p.route.Name)
 		if err != nil || e.draining.Load() {
 			return nil, refusal
 		}

@@ -136,10 +136,10 @@ func (e *Engine) fireOnce(p *program, key string, tr language.Trigger, at time.T
 	if err != nil || ok && !last.Before(at) {
 		return err // another worker's, or an earlier life's
 	}
-	if err := e.background.Enter(e.ctx); err != nil {
+	if err := e.background.Enter(e.ctx, p.route.Priority, p.route.Name); err != nil {
 		return err
 	}
-	defer func() { e.background.Leave(); e.loop.Kick() }()
+	defer e.background.Leave()
 	stamp := at.UTC().Format(time.RFC3339)
 	err = e.runBackground(context.WithoutCancel(e.ctx), p, Request{Route: p.route.Name, Req: map[string]any{"at": stamp},
 		Trigger: string(tr.Kind), Key: "at:" + stamp, Caller: &identity.Caller{Kind: "timer", Subject: key}})

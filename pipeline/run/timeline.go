@@ -198,9 +198,9 @@ func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, erro
 	if r.State == store.Settled {
 		v.State = string(store.Failed) // that a person has seen to it is the office's affair
 	}
-	p, err := e.program(ctx, r.Route, r.Version)
-	if err != nil {
-		return v, nil
+	p, perr := e.program(ctx, r.Route, r.Version)
+	if perr != nil {
+		return v, nil // its state can be told all the same
 	}
 	for _, rec := range rs {
 		s := p.steps.ByPath[rec.Path]

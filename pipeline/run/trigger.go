@@ -28,9 +28,9 @@ func (e *Engine) trigger(ctx context.Context, r Request) error {
 	if p == nil {
 		return fault.New(fault.Unavailable, "route %s is not loaded", r.Route)
 	}
-	if err := e.background.Enter(ctx); err != nil {
+	if err := e.background.Enter(ctx, p.route.Priority, p.route.Name); err != nil {
 		return err
 	}
-	defer func() { e.background.Leave(); e.loop.Kick() }()
+	defer e.background.Leave()
 	return e.runBackground(ctx, p, r)
 }

@@ -12,14 +12,6 @@ import (
 	"github.com/dime-bus/dime/internal/store/rows"
 )
 
-// quotas are how many of the next n turns each class has.
-func quotas(turn, n int) (q [3]int32) {
-	for i := range n {
-		q[rows.Turns[(turn+i)%len(rows.Turns)]-'0']++
-	}
-	return q
-}
-
 // Claim implements store.Journal. It waits for nobody: what another process is
 // writing to is not claimed.
 func (s *Store) Claim(ctx context.Context, worker string, max int) ([]store.Run, []store.Lease, error) {
@@ -27,7 +19,7 @@ func (s *Store) Claim(ctx context.Context, worker string, max int) ([]store.Run,
 		return nil, nil, nil
 	}
 	s.mu.Lock()
-	quota := quotas(s.turn, max)
+	quota, after := s.turn.Quotas(max), s.served
 	s.mu.Unlock()
 	var found []runRow
 	sent := s.local.Now()
@@ -41,14 +33,15 @@ func (s *Store) Claim(ctx context.Context, worker string, max int) ([]store.Run,
 		done()
 		found = append(found, r)
 		return nil
-	}, "select "+runColumns+" from claim($1, $2, $3, $4, $5) r", s.at(), s.lease(), worker, quota[:], max)
+	}, "select "+runColumns+" from claim($1, $2, $3, $4, $5, $6) r", s.at(), s.lease(), worker, quota[:], after[:], max)
 	if err != nil {
 		return nil, nil, fmt.Errorf("claiming runs: %w", err)
 	}
 	runs, leases := make([]store.Run, 0, len(found)), make([]store.Lease, 0, len(found))
 	s.mu.Lock()
-	s.turn += len(found)
+	s.turn += store.Turn(len(found))
 	for _, r := range found {
+		s.served[r.run.Priority] = r.run.Route
 		s.held[r.run.ID] = &held{epoch: r.run.Epoch, ord: r.ord}
 		runs, leases = append(runs, r.run), append(leases, store.Lease{Run: r.run.ID, Epoch: r.run.Epoch, Until: sent.Add(s.o.LeaseFor)})
 	}

@@ -108,7 +108,8 @@ type Store struct {
 
 	mu      sync.Mutex // everything below
 	held    map[store.RunID]*held
-	turn    int // of the priority classes
+	turn    store.Turn // of the priority classes
+	served  [3]string  // the route that each served last
 	nextRun int64
 	runsTo  int64
 	queues  map[string]*queue

@@ -1,7 +1,7 @@
 // Package rows is what every store puts into its rows: how records are packed
-// and sealed, the numbers of the states, the run's public id, the limits, the
-// turns of the classes, and the bell that tells listeners of a commit. The stores
-// differ in how they commit, not in what.
+// and sealed, the numbers of the states, the run's public id, the limits, and the
+// bell that tells listeners of a commit. The stores differ in how they commit, not
+// in what.
 package rows
 
 import (
@@ -29,10 +29,6 @@ const (
 	BlobPrefix = "sha256:"
 	TokenSize  = 16 // of a look-up key
 )
-
-// Turns gives the classes of priority theirs, 8:3:1 (semantics 11.2): a class's
-// number for each.
-const Turns = "000010010012"
 
 // stateWords stand by their number in tables and in the partial indexes.
 var stateWords = [...]store.State{0: "", 1: store.Queued, 2: store.Running, 3: store.Waiting, 4: store.Undoing,

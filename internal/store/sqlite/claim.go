@@ -1,10 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -34,8 +35,8 @@ func scanRun(st *sqlite.Stmt) store.Run {
 
 // recoverRuns finds the runs that somebody held when the last life ended.
 func (s *Store) recoverRuns() error {
-	return query(s.conn, "select id, prio, state, ord from run where state in (2, 4) and due is null", func(st *sqlite.Stmt) error {
-		s.owned[store.RunID(st.ColumnInt64(0))] = &owned{prio: st.ColumnInt(1), state: rows.StateWord(st.ColumnInt64(2)), ord: st.ColumnInt64(3), hot: true}
+	return query(s.conn, "select id, prio, route, state, ord from run where state in (2, 4) and due is null", func(st *sqlite.Stmt) error {
+		s.owned[store.RunID(st.ColumnInt64(0))] = &owned{prio: st.ColumnInt(1), route: st.ColumnText(2), state: rows.StateWord(st.ColumnInt64(3)), ord: st.ColumnInt64(4), hot: true}
 		return nil
 	})
 }
@@ -63,7 +64,7 @@ func (t *tx) take(id store.RunID) (*owned, store.Run, error) {
 		}
 		return nil
 	}, int64(id)<<20, int64(id)<<20|(1<<20-1))
-	o.state, o.prio = r.State, r.Priority
+	o.state, o.prio, o.route = r.State, r.Priority, r.Route
 	o.hot = rows.Hot(r.State) && r.Due.IsZero()
 	if old := t.s.owned[id]; old != nil {
 		o.data, o.nudged = old.data, old.nudged
@@ -80,9 +81,10 @@ func (t *tx) hold(id store.RunID, o *owned, worker string) store.Lease {
 }
 
 type candidate struct {
-	id   store.RunID
-	prio int
-	due  int64
+	id    store.RunID
+	prio  int
+	route string
+	due   int64
 }
 
 // Claim implements store.Journal.
@@ -125,8 +127,8 @@ func (s *Store) Claim(ctx context.Context, worker string, max int) ([]store.Run,
 	return runs, leases, nil
 }
 
-// claimable finds up to max runs, by priority, then due instant. A run whose
-// owner is gone is due since its lease ended.
+// claimable finds up to max runs in their turns. A run whose owner is gone is due
+// since its lease ended.
 func (t *tx) claimable(max int) ([]candidate, error) {
 	var found []candidate
 	for id, o := range t.s.owned {
@@ -135,56 +137,97 @@ func (t *tx) claimable(max int) ([]candidate, error) {
 			if !o.until.IsZero() {
 				due = rows.MS(o.until)
 			}
-			found = append(found, candidate{id, o.prio, due})
+			found = append(found, candidate{id, o.prio, o.route, due})
 		}
 	}
-	for prio := 0; prio <= 2; prio++ {
-		n := 0
-		err := t.query("select id, due from run where prio=? and due is not null and due<=? order by due", func(st *sqlite.Stmt) error {
-			id := store.RunID(st.ColumnInt64(0))
-			if o := t.s.owned[id]; o.alive(t.now) {
-				return nil
-			}
-			found = append(found, candidate{id, prio, st.ColumnInt64(1)})
-			if n++; n >= max {
-				return errStop
-			}
-			return nil
-		}, prio, t.nowMS)
-		if err != nil && !errors.Is(err, errStop) {
+	for prio := range 3 {
+		near := 4*max + 64
+		n, err := t.due(&found, prio, near, "select id, route, due from run where prio=? and due is not null and due<=? order by due", prio, t.nowMS)
+		if err != nil {
 			return nil, err
 		}
-	}
-	sort.Slice(found, func(i, j int) bool {
-		a, b := found[i], found[j]
-		if a.due != b.due {
-			return a.due < b.due
+		if n < near {
+			continue
 		}
-		return a.id < b.id
+		// Behind a queue that long other routes have their turns all the same.
+		for route := ""; ; {
+			next := ""
+			err := t.query("select min(route) from run where prio=? and due is not null and route>?", func(st *sqlite.Stmt) error {
+				next = st.ColumnText(0)
+				return nil
+			}, prio, route)
+			if err != nil {
+				return nil, err
+			}
+			if route = next; route == "" {
+				break
+			}
+			_, err = t.due(&found, prio, max, "select id, route, due from run where prio=? and route=? and due is not null and due<=? order by due", prio, route, t.nowMS)
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.id, b.id))
 	})
+	found = slices.CompactFunc(found, func(a, b candidate) bool { return a.id == b.id })
 	if len(found) > max {
 		t.wake = true // more is left for whoever asks next
 	}
 	return t.s.share(found, max), nil
 }
 
-// share gives the classes their turns, 8:3:1; a class without runs leaves its
-// turn to the highest that has some, so nothing starves and nothing idles
-// (semantics 11.2). What comes within a class is in order already.
+// due adds up to max due runs that nobody alive holds; n is how many.
+func (t *tx) due(found *[]candidate, prio, max int, text string, args ...any) (n int, err error) {
+	err = t.query(text, func(st *sqlite.Stmt) error {
+		id := store.RunID(st.ColumnInt64(0))
+		if t.s.owned[id].alive(t.now) {
+			return nil
+		}
+		*found = append(*found, candidate{id, prio, st.ColumnText(1), st.ColumnInt64(2)})
+		if n++; n >= max {
+			return errStop
+		}
+		return nil
+	}, args...)
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return n, err
+}
+
+// share gives the classes their turns, and inside a class the routes, one after the
+// other (semantics 11.2). What comes is in order already.
 func (s *Store) share(found []candidate, max int) []candidate {
-	var class [3][]candidate
+	var class [3]map[string][]candidate
 	for _, c := range found {
-		class[c.prio] = append(class[c.prio], c)
+		if class[c.prio] == nil {
+			class[c.prio] = map[string][]candidate{}
+		}
+		class[c.prio][c.route] = append(class[c.prio][c.route], c)
 	}
 	out := make([]candidate, 0, min(max, len(found)))
 	for len(out) < cap(out) {
-		c := rows.Turns[s.turn%len(rows.Turns)] - '0'
-		s.turn++
-		for i := 0; len(class[c]) == 0; i++ {
-			c = byte(i)
+		p, _ := s.turn.Next(func(p int) bool { return len(class[p]) > 0 })
+		first, next := "", ""
+		for route := range class[p] {
+			if first == "" || route < first {
+				first = route
+			}
+			if route > s.served[p] && (next == "" || route < next) {
+				next = route
+			}
 		}
-		out = append(out, class[c][0])
-		class[c] = class[c][1:]
+		route := cmp.Or(next, first)
+		s.served[p] = route
+		q := class[p][route]
+		out = append(out, q[0])
+		if len(q) == 1 {
+			delete(class[p], route)
+		} else {
+			class[p][route] = q[1:]
+		}
 	}
 	return out
 }

@@ -22,6 +22,7 @@ type owned struct {
 	until  time.Time // of the lease; zero: nobody's
 	state  store.State
 	prio   int
+	route  string
 	ord    int64 // 0: no order
 	seq    int64 // the next row of entry
 	hot    bool  // running or undoing in the table, with nothing due: only this map finds it
@@ -159,7 +160,7 @@ func (s *Store) accept(ctx context.Context, r store.Run, rs []store.Record) (sto
 		}
 		r.Started = rows.FromMS(t.nowMS)
 		s.epoch++ // never given twice, so it need not be taken back
-		o := &owned{worker: s.o.Worker, epoch: s.epoch, state: r.State, prio: r.Priority, ord: ord, data: data}
+		o := &owned{worker: s.o.Worker, epoch: s.epoch, state: r.State, prio: r.Priority, route: r.Route, ord: ord, data: data}
 		holds := rows.Hot(r.State) && r.Due.IsZero()
 		var due, ended, place, ordered any
 		if !r.Due.IsZero() && r.State != store.Queued && !r.State.Ended() {

@@ -21,7 +21,9 @@ create table if not exists run(
   prio integer not null, epoch integer not null, due integer, ord integer, place integer,
   subject blob, sealed_key blob not null, started integer not null, ended integer);
 create index if not exists run_hot on run(prio) where state in (2, 4) and due is null;
-create index if not exists run_due on run(prio, due) where due is not null;
+drop index if exists run_due;
+create index if not exists run_next on run(prio, due, route) where due is not null;
+create index if not exists run_turn on run(prio, route, due) where due is not null;
 create index if not exists run_ord on run(ord, place) where ord is not null and ended is null;
 create index if not exists run_dead on run(route, state) where state in (5, 8);
 

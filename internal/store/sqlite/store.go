@@ -102,7 +102,8 @@ type Store struct {
 	mu      sync.Mutex // everything below; taken by the writer for each job
 	owned   map[store.RunID]*owned
 	epoch   int64
-	turn    int // of the priority classes; guarded by mu
+	turn    store.Turn // of the priority classes; guarded by mu, as
+	served  [3]string  // the route that each served last
 	place   int64
 	lines   map[int64]int // live runs by order key, where counted
 	nextRun int64

@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ func journalTests() []entry {
 		{"a lease lost midway fences the commit", fencedMidway},
 		{"a crash fences every lease and frees the runs", crashFences},
 		{"claims go by priority, then by due instant", claimOrder},
+		{"routes take turns in a class", claimTurns},
 		{"workers that claim at once get different runs", claimRace},
 		{"ClaimOne respects a living owner and changes nothing", claimOne},
 		{"a resting run is due at its instant, not before", timers},
@@ -567,4 +569,57 @@ func publicID(k *kit) {
 	if a == b || a != k.Store.Key("1", "pay", "1") || len(a) != 36 || k.Store.Key("1p", "ay", "1") == a {
 		k.Fatalf("keys %q and %q", a, b)
 	}
+}
+
+// claimTurns: inside a class the routes take turns, also behind a queue that is
+// longer than a claim looks at (semantics 11.2).
+func claimTurns(k *kit) {
+	const long, short = 200, 3
+	fill := func(due time.Time, wait func(route string, i int) []store.Record) {
+		for route, n := range map[string]int{"flood": long, "alpha": short, "omega": short} {
+			for i := range n {
+				r := k.run()
+				r.Route = route
+				at := due
+				if route != "flood" && !due.IsZero() {
+					at = due.Add(time.Minute)
+				}
+				k.waiting(r, at, wait(route, i)...)
+			}
+		}
+	}
+	turns := func(what string) {
+		k.Helper()
+		var got []string
+		for _, max := range []int{1, 1, 1, 1, 4, 4} {
+			rs, _, err := k.Store.Claim(k.ctx, "w", max)
+			k.must(err)
+			for _, r := range rs {
+				got = append(got, r.Route)
+			}
+		}
+		seen := map[string]int{}
+		for _, route := range got[:min(len(got), 3*short)] {
+			seen[route]++
+		}
+		if d := cmp.Diff(map[string]int{"alpha": short, "flood": short, "omega": short}, seen); d != "" {
+			k.Errorf("%s were claimed as %v (-want +got):\n%s", what, got, d)
+		}
+		for len(k.claim("w")) > 0 {
+		}
+	}
+	fill(Start().Add(time.Minute), func(string, int) []store.Record { return nil })
+	k.pass(5 * time.Minute)
+	turns("due runs")
+	fill(time.Time{}, func(route string, i int) []store.Record {
+		return []store.Record{wait("w", fmt.Sprint(route, i))}
+	})
+	for route, n := range map[string]int{"flood": long, "alpha": short, "omega": short} {
+		for i := range n {
+			k.deliver(event(fmt.Sprint(route, i), fmt.Sprint(route, i)), 1)
+		}
+	}
+	turns("nudged runs")
+	k.pass(time.Hour) // every lease has lapsed
+	turns("lapsed runs")
 }

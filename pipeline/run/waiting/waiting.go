@@ -185,37 +185,3 @@ func (f *Flights[A]) Land(c clock.Clock, scope, key string, g *Flight[A], a A) {
 		p.tell(c, a)
 	}
 }
-
-// Slots bound how many runs are at work at once (semantics 11.1).
-type Slots struct {
-	ch chan struct{}
-}
-
-// NewSlots makes n.
-func NewSlots(n int) Slots { return Slots{make(chan struct{}, n)} }
-
-// Try takes a slot if one is free.
-func (s *Slots) Try() bool {
-	select {
-	case s.ch <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-// Enter waits for a slot; the error is why ctx ended.
-func (s *Slots) Enter(ctx context.Context) error {
-	select {
-	case s.ch <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// Free is how many are not taken.
-func (s *Slots) Free() int { return cap(s.ch) - len(s.ch) }
-
-// Leave gives a slot back.
-func (s *Slots) Leave() { <-s.ch }

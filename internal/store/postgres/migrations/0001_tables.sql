@@ -21,6 +21,7 @@ create table run(
   prio smallint not null, epoch bigint not null, owner text, lease_until bigint, due bigint, ord bigint, place bigint,
   subject uuid[] not null default '{}', sealed_key bytea not null, started bigint not null, ended bigint) with (fillfactor = 80);
 create index run_due on run(prio, due) where due is not null;
+create index run_turn on run(prio, route, due) where due is not null;
 create index run_lease on run(lease_until) where lease_until is not null;
 create index run_ord on run(ord, place) where ord is not null and ended is null;
 create index run_dead on run(route, state) where state in (5, 8);
@@ -38,8 +39,11 @@ create index event_key_event on event_key(event);
 create table shape(type text, shape text, primary key (type, shape));
 create table held(event bigint primary key);
 create table taken(run bigint, event bigint, primary key (run, event));
-create table nudge(id bigint generated always as identity primary key, run bigint not null, at bigint not null);
+create table nudge(id bigint generated always as identity primary key, run bigint not null, at bigint not null,
+  prio smallint not null, route text not null); -- the run's
 create index nudge_run on nudge(run);
+create index nudge_due on nudge(prio, at);
+create index nudge_turn on nudge(prio, route, at);
 
 create table outbox(id bigint generated always as identity primary key, run bigint not null, topic text not null, body bytea not null,
   due bigint, attempts int not null default 0, holder bigint);

@@ -137,7 +137,7 @@ begin
       update run set due = n where id = p_id;
       o_due := n; o_wake := true;
     elsif v_hot then
-      insert into nudge(run, at) values (p_id, n);
+      insert into nudge(run, at, prio, route) values (p_id, n, p_prio, p_route);
     end if;
   end if;
   o_wake := o_wake or p_topic is not null;
@@ -170,7 +170,7 @@ begin
   end if;
   v_nudged := save(n, p_run, v_seq, p_holder, p_names, p_body, p_spill, p_size, p_bytes, p_uses, p_unwait, p_taken, p_topic, p_out, p_k, p_path, p_since, p_until);
   if p_state in (2, 4) and p_wake is null then
-    if v_nudged then insert into nudge(run, at) values (p_run, n); end if; -- it is looked at when it rests
+    if v_nudged then insert into nudge(run, at, prio, route) values (p_run, n, r.prio, r.route); end if; -- it is looked at when it rests
     if r.state <> p_state or r.due is not null then
       update run set state = p_state, reason = p_reason, due = null, ended = null where id = p_run;
     end if;
@@ -218,15 +218,55 @@ begin
   update run set state = o_state, reason = '', due = null, ended = null, epoch = o_epoch, place = case when ord is not null then nextval('place') end,
     owner = case when o_state = 2 then p_owner end, lease_until = case when o_state = 2 then n + p_lease end where id = p_run;
   if save(n, p_run, v_seq, p_holder, p_names, p_body, p_spill, p_size, p_bytes, p_uses, p_unwait, p_taken, p_topic, p_out, p_k, p_path, p_since, p_until) then
-    insert into nudge(run, at) values (p_run, n);
+    insert into nudge(run, at, prio, route) values (p_run, n, r.prio, r.route);
   end if;
 end $$;
 -- +goose StatementEnd
 
--- Runs that are due, nudged or ownerless: a class's share first, then what the
--- others leave to the highest that has some (semantics 11.2).
+-- What a class has to claim: the runs whose lease has lapsed, those that are due and
+-- those that are nudged, the oldest first; and where there are more than are looked
+-- at, the oldest of every route too, so that each has its turn behind the longest queue.
 -- +goose StatementBegin
-create function claim(p_now bigint, p_lease bigint, p_owner text, p_quota int[], p_max int) returns setof run language plpgsql as $$
+create function claimable(n bigint, p_class int, p_want int) returns table(o_id bigint, o_since bigint, o_nudged boolean, o_route text)
+language plpgsql as $$
+declare
+  v_near int := 4 * p_want + 64;
+  v_n int;
+begin
+  return query select id, lease_until, false, route from run
+    where lease_until is not null and lease_until <= n and prio = p_class and state in (2, 4) and due is null order by lease_until limit 4096; -- what processes that died had at work
+  return query select id, due, false, route from run
+    where prio = p_class and due is not null and due <= n and coalesce(lease_until, 0) <= n order by due limit v_near;
+  get diagnostics v_n = row_count;
+  if v_n = v_near then
+    return query with recursive turn(route) as (
+      select min(route) from run where prio = p_class and due is not null
+      union all
+      select (select min(r.route) from run r where r.prio = p_class and r.due is not null and r.route > t.route) from turn t where t.route is not null)
+    select h.id, h.due, false, t.route from turn t cross join lateral (select id, due from run
+      where prio = p_class and route = t.route and due is not null and due <= n and coalesce(lease_until, 0) <= n order by due limit p_want) h;
+  end if;
+  return query select k.run, k.at, true, k.route from nudge k cross join lateral (select 1 from run r where r.id = k.run
+      and (r.state = 3 or r.state = 2 and r.due is not null) and coalesce(r.lease_until, 0) <= n limit 1) r
+    where k.prio = p_class order by k.at limit v_near;
+  get diagnostics v_n = row_count;
+  if v_n = v_near then
+    return query with recursive turn(route) as (
+      select min(route) from nudge where prio = p_class
+      union all
+      select (select min(k.route) from nudge k where k.prio = p_class and k.route > t.route) from turn t where t.route is not null)
+    select h.run, h.at, true, t.route from turn t cross join lateral (select k.run, k.at from nudge k
+        cross join lateral (select 1 from run r where r.id = k.run
+          and (r.state = 3 or r.state = 2 and r.due is not null) and coalesce(r.lease_until, 0) <= n limit 1) r
+      where k.prio = p_class and k.route = t.route order by k.at limit p_want) h;
+  end if;
+end $$;
+-- +goose StatementEnd
+
+-- A class's share first, then what the others leave to the highest that has some;
+-- inside a class the routes take turns, from the one behind p_after on (semantics 11.2).
+-- +goose StatementBegin
+create function claim(p_now bigint, p_lease bigint, p_owner text, p_quota int[], p_after text[], p_max int) returns setof run language plpgsql as $$
 declare
   n bigint := now_ms(p_now);
   v_want int; v_took int := 0; v_ids bigint[] := '{}'; v_got bigint[];
@@ -235,19 +275,11 @@ begin
     for c in 0 .. 2 loop
       v_want := case when pass = 1 then least(p_quota[c + 1], p_max - v_took) else p_max - v_took end;
       continue when v_want <= 0;
-      select array_agg(id order by d, id) into v_got from (
-        select q.id, q.d from (
-          select x.id, min(x.d) as d, bool_or(x.nudged) as nudged from (
-            (select id, due as d, false as nudged from run
-              where prio = c and due is not null and due <= n and coalesce(lease_until, 0) <= n order by due limit 4 * v_want + 64)
-            union all
-            (select id, lease_until, false from run
-              where lease_until is not null and lease_until <= n and prio = c and state in (2, 4) and due is null order by lease_until limit 4 * v_want + 64)
-            union all
-            (select k.run, k.at, true from nudge k cross join lateral (select 1 from run r where r.id = k.run
-                and r.prio = c and (r.state = 3 or r.state = 2 and r.due is not null) and coalesce(r.lease_until, 0) <= n limit 1) r
-              order by k.at limit 4 * v_want + 64)
-          ) x group by x.id order by min(x.d), x.id
+      select array_agg(id order by k, later, route) into v_got from (
+        select q.id, q.k, q.later, q.route from (
+          select id, nudged, route, route <= p_after[c + 1] as later, row_number() over (partition by route order by since, id) as k from (
+            select o_id as id, min(o_since) as since, bool_or(o_nudged) as nudged, o_route as route from claimable(n, c, v_want) group by o_id, o_route
+          ) x order by k, later, route
         ) q cross join lateral (select 1 from run r where r.id = q.id and coalesce(r.lease_until, 0) <= n and r.ended is null
           and (r.due <= n or r.state in (2, 4) and r.due is null or q.nudged and r.state in (2, 3))
           for update skip locked) r
@@ -258,6 +290,7 @@ begin
           owner = p_owner, lease_until = n + p_lease where id = any(v_got);
         delete from nudge where run = any(v_got); -- the claimer looks at its events
         v_ids := v_ids || v_got; v_took := v_took + cardinality(v_got);
+        p_after[c + 1] := (select r.route from run r where r.id = v_got[cardinality(v_got)]);
       end if;
     end loop;
     exit when v_took >= p_max;
@@ -323,9 +356,9 @@ declare
   v_woken int;
 begin
   insert into event_key(k, event) values (p_k, p_event) on conflict do nothing;
-  with woken as (insert into nudge(run, at)
-    select w.run, p_now from (select distinct run from wait where k = p_k and since <= p_received) w
-      cross join lateral (select 1 from run r where r.id = w.run and (r.state in (2, 3) or r.state = 4 and r.due is null) limit 1) r returning 1)
+  with woken as (insert into nudge(run, at, prio, route)
+    select w.run, p_now, r.prio, r.route from (select distinct run from wait where k = p_k and since <= p_received) w
+      cross join lateral (select r.prio, r.route from run r where r.id = w.run and (r.state in (2, 3) or r.state = 4 and r.due is null) limit 1) r returning 1)
   select count(*) into v_woken from woken;
   return v_woken;
 end $$;
@@ -385,7 +418,8 @@ end $$;
 
 -- A process says that it lives; what one that does not say so any more had in its
 -- hands is free again, and a delivery counts (who kills the process each time is
--- parked in the end).
+-- parked in the end). Who was counted as dead may go on committing before it says
+-- again that it lives, so what is in the hands of nobody who lives is free too.
 -- +goose StatementBegin
 create function beat(p_now bigint, p_lease bigint, p_holder bigint, p_name text) returns bigint language plpgsql as $$
 declare
@@ -394,10 +428,12 @@ declare
 begin
   insert into worker(id, name, until) values (p_holder, p_name, n + p_lease) on conflict (id) do update set until = excluded.until;
   select array_agg(id) into v_dead from (select id from worker where until <= n for update skip locked) d;
-  if v_dead is null then return 0; end if;
-  update delivery set holder = null, attempts = attempts + 1 where holder = any(v_dead);
+  v_dead := coalesce(v_dead, '{}');
+  update delivery set holder = null, attempts = attempts + 1
+    where holder is not null and (holder = any(v_dead) or not exists (select 1 from worker w where w.id = holder));
   get diagnostics v_freed = row_count;
-  update outbox set holder = null where holder = any(v_dead);
+  update outbox set holder = null
+    where holder is not null and (holder = any(v_dead) or not exists (select 1 from worker w where w.id = holder));
   get diagnostics v_n = row_count;
   delete from version_use where holder = any(v_dead);
   delete from worker where id = any(v_dead);
