@@ -121,7 +121,7 @@ func New(o Options) *Bus {
 		o.Window = 1000
 	}
 	if o.Channels <= 0 {
-		o.Channels = 2
+		o.Channels = 1
 	}
 	if o.DrainFor == 0 {
 		o.DrainFor = 10 * time.Second

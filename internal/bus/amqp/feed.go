@@ -42,8 +42,8 @@ const consumerTag = "dime"
 // askAgain is the longest pause between attempts to consume.
 const askAgain = 30 * time.Second
 
-// straggler is how long an ack may wait for the deliveries before it, whose acks
-// would spare its own.
+// straggler is how long an ack may wait for others that would spare its own: those
+// of deliveries before it, and in a quiet hour those behind it.
 const straggler = 5 * time.Millisecond
 
 // run consumes whenever somebody subscribes and there is a connection.
@@ -219,9 +219,12 @@ func (f *feed) settle(tag uint64) {
 }
 
 // write writes acks: one for the answered deliveries before which none is open,
-// and one for each other that has waited for those before it in vain.
+// and one for each other that has waited for those before it in vain. Each is a
+// command that the quorum queue's nodes agree on, so an eighth of the prefetch shares
+// one.
 func (f *feed) write() {
 	defer close(f.done)
+	enough := uint64(max(1, f.s.prefetch/8)) //nolint:gosec // positive
 	a := acks{first: 1, open: make(map[uint64]bool)}
 	var late <-chan time.Time
 	for {
@@ -247,8 +250,10 @@ func (f *feed) write() {
 			return
 		}
 		f.rest(&a)
-		a.write(f.ch, false)
-		if len(a.open) > 0 && late == nil {
+		if a.upTo >= a.acked+enough {
+			a.write(f.ch, false)
+		}
+		if (len(a.open) > 0 || a.upTo > a.acked) && late == nil {
 			late = time.After(straggler)
 		}
 	}
@@ -269,7 +274,8 @@ func (f *feed) rest(a *acks) {
 // acks are the answers of one channel, whose delivery tags count from 1.
 type acks struct {
 	first uint64          // the lowest tag that is not answered
-	upTo  uint64          // the highest answered below first that is not written
+	upTo  uint64          // the highest answered below first
+	acked uint64          // the highest of those that is written
 	open  map[uint64]bool // answered above first; true: written
 }
 
@@ -290,9 +296,9 @@ func (a *acks) add(tag uint64) {
 
 func (a *acks) write(ch *amqp091.Channel, all bool) {
 	// Errors are those of a lost channel, which shows itself.
-	if a.upTo > 0 {
+	if a.upTo > a.acked {
 		_ = ch.Ack(a.upTo, true)
-		a.upTo = 0
+		a.acked = a.upTo
 	}
 	if !all {
 		return

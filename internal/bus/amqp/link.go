@@ -157,7 +157,13 @@ func (l *link) dial(turn int) (*amqp091.Connection, error) {
 	p := amqp091.NewConnectionProperties()
 	p.SetClientConnectionName(l.b.o.Name + " " + l.purpose)
 	conn, err := amqp091.DialConfig(urls[turn%len(urls)], amqp091.Config{
-		Heartbeat: heartbeat, Dial: dial, Properties: p,
+		Heartbeat: heartbeat, Properties: p, Dial: func(network, addr string) (net.Conn, error) {
+			c, err := dial(network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return widen(c), nil
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the broker at %s: %w", addr, err)
