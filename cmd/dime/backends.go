@@ -17,12 +17,14 @@ import (
 	"github.com/dime-bus/dime/internal/bus/amqp"
 	"github.com/dime-bus/dime/internal/bus/embedded"
 	"github.com/dime-bus/dime/internal/clock"
+	"github.com/dime-bus/dime/internal/identity"
 	"github.com/dime-bus/dime/internal/members"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/store/postgres"
 	"github.com/dime-bus/dime/internal/store/serial"
 	"github.com/dime-bus/dime/internal/store/sqlite"
 	"github.com/dime-bus/dime/internal/testhook"
+	"github.com/dime-bus/dime/pipeline/language"
 )
 
 // shared says whether other processes may work on the same store.
@@ -74,10 +76,23 @@ func (s *server) openBus() error {
 	broker := amqp.New(amqp.Options{URLs: nodes(s.cfg.Bus), History: s.store, Log: s.log})
 	s.bus, s.broker = testhook.Bus(os.Getenv, broker), broker
 	s.closers = append(s.closers, broker.Close)
-	if !s.has(config.Worker) {
+	return nil
+}
+
+// keepLog has the events of a city written down for the programs that may read them,
+// and no others: each would cost a queue and a row a message. Embedded, the bus's own
+// tables are the log.
+func (s *server) keepLog(c *language.City) error {
+	if s.broker == nil || !s.has(config.Worker) {
 		return nil
 	}
-	return broker.KeepLog()
+	var topics []string
+	for topic := range c.Events {
+		if slices.ContainsFunc(s.cfg.Clients, func(c config.Client) bool { return identity.Rights{Subscribe: c.Subscribe}.MaySubscribe(topic) }) {
+			topics = append(topics, topic)
+		}
+	}
+	return s.broker.KeepLog(topics...)
 }
 
 // nodes are a bus's URLs with the password as it is now.

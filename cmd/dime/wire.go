@@ -350,6 +350,9 @@ func (s *server) load(prev *language.City) error {
 	if err := s.pauses().Load(context.Background()); err != nil {
 		return err
 	}
+	if err := s.keepLog(l.city); err != nil {
+		return err
+	}
 	if err := s.engine.Swap(l.city); err != nil {
 		return err
 	}

@@ -85,6 +85,7 @@ type Bus struct {
 	pub     *publisher
 	calls   caller
 	logs    sync.WaitGroup
+	logging sync.Once
 
 	mu      sync.Mutex
 	closing bool // hands out nothing more
@@ -264,7 +265,11 @@ func (g *group) Subscribe(ctx context.Context, topic string) (<-chan *message.Me
 }
 
 func (g *group) SubscribeTopics(ctx context.Context, topics ...string) (<-chan *message.Message, error) {
-	return g.b.subscribe(ctx, spec{name: g.b.o.Name + ".group." + g.name, topics: topics}, g.o)
+	return g.b.subscribe(ctx, g.spec(topics), g.o)
+}
+
+func (g *group) spec(topics []string) spec {
+	return spec{name: g.b.o.Name + ".group." + g.name, topics: topics}
 }
 
 func (g *group) Close() error { return nil }
@@ -273,6 +278,15 @@ func (g *group) Close() error { return nil }
 const declareWithin = 30 * time.Second
 
 func (b *Bus) subscribe(ctx context.Context, s spec, o bus.GroupOptions) (<-chan *message.Message, error) {
+	d, err := b.dispatcher(ctx, s, o)
+	if err != nil {
+		return nil, err
+	}
+	return d.join(ctx), nil
+}
+
+// dispatcher declares what s says and finds or makes what hands it out.
+func (b *Bus) dispatcher(ctx context.Context, s spec, o bus.GroupOptions) (*dispatcher, error) {
 	if len(s.name) > 240 { // shortstr, AMQP 0-9-1 §4.2.1, with our endings
 		return nil, fmt.Errorf("subscribing to %.40q...: a queue's name has at most 240 bytes", s.name)
 	}
@@ -301,7 +315,7 @@ func (b *Bus) subscribe(ctx context.Context, s spec, o bus.GroupOptions) (<-chan
 	} else {
 		d.also(s)
 	}
-	return d.join(ctx), nil
+	return d, nil
 }
 
 func (b *Bus) isClosing() bool {

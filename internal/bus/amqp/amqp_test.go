@@ -41,6 +41,8 @@ func TestRabbitMQ(t *testing.T) {
 		{"a publication whose write fails is repeated", unwritten},
 		{"a publication keeps to its deadline", late},
 		{"a closed bus lets go while the broker is away", away},
+		{"the log has the topics that are asked for", logOfTopics},
+		{"what does not fit the log is parked", unloggable},
 	} {
 		t.Run(e.name, func(t *testing.T) { e.f(t, newCity(t, r)) })
 	}
@@ -100,7 +102,7 @@ func (c *city) process(n *network) *amqp.Bus {
 	o.Dial = n.dial
 	b := amqp.New(o)
 	if o.History != nil {
-		if err := b.KeepLog(); err != nil {
+		if err := b.KeepLog("*"); err != nil {
 			o.Log.Error("keeping the log", "error", err)
 		}
 	}

@@ -50,36 +50,43 @@ func (b *Bus) Log(ctx context.Context, topic string, after int64, max int) ([]*m
 	return out, after, nil
 }
 
-// KeepLog writes what is published into the log from now on, together with the
-// other processes that do, until the bus is closed. What a process had not written
-// when it died, another writes; an id that is there already is written once.
-func (b *Bus) KeepLog() error {
+// KeepLog writes what is published under the topics into the log from now on,
+// together with the other processes that do, until the bus is closed. What a process
+// had not written when it died, another writes; an id that is there already is
+// written once. It may be called again, with more topics; "*" is all.
+func (b *Bus) KeepLog(topics ...string) error {
 	if b.o.History == nil {
 		return errUnlogged
 	}
-	in, err := b.Group(logGroup, bus.GroupOptions{Prefetch: 2 * logBatch}).SubscribeTopics(b.ctx, "*")
+	g := &group{b, logGroup, b.defaults(bus.GroupOptions{Prefetch: 2 * logBatch})}
+	d, err := b.dispatcher(b.ctx, g.spec(topics), g.o)
 	if err != nil {
 		return fmt.Errorf("keeping the log: %w", err)
 	}
-	b.logs.Go(func() {
-		for m := range in {
-			batch := []*message.Message{m}
-		more:
-			for len(batch) < logBatch {
-				select {
-				case m, ok := <-in:
-					if !ok {
-						break more
-					}
-					batch = append(batch, m)
-				default:
-					break more
-				}
-			}
-			b.write(batch)
-		}
+	b.logging.Do(func() {
+		in := d.join(b.ctx)
+		b.logs.Go(func() { b.keep(in) })
 	})
 	return nil
+}
+
+func (b *Bus) keep(in <-chan *message.Message) {
+	for m := range in {
+		batch := []*message.Message{m}
+	more:
+		for len(batch) < logBatch {
+			select {
+			case m, ok := <-in:
+				if !ok {
+					break more
+				}
+				batch = append(batch, m)
+			default:
+				break more
+			}
+		}
+		b.write(batch)
+	}
 }
 
 func (b *Bus) write(batch []*message.Message) {
