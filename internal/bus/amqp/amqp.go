@@ -49,7 +49,6 @@ type Options struct {
 
 	PublishTimeout time.Duration // 5 s
 	Window         int           // publications that await their confirm; 1,000
-	Channels       int           // that publish; 2
 	DrainFor       time.Duration // how long Close waits for acks; 10 s, negative: not at all
 	// History is where the log lies that KeepLog writes and Log reads; nil for a bus
 	// whose topics nobody catches up on.
@@ -120,9 +119,6 @@ func New(o Options) *Bus {
 	}
 	if o.Window <= 0 {
 		o.Window = 1000
-	}
-	if o.Channels <= 0 {
-		o.Channels = 1
 	}
 	if o.DrainFor == 0 {
 		o.DrainFor = 10 * time.Second

@@ -158,7 +158,6 @@ func returned(t *testing.T, c *city) {
 
 // fates: returns and confirms of many callers cross each other on one channel.
 func fates(t *testing.T, c *city) {
-	c.o.Channels = 1
 	b := c.open(t)
 	ch := c.channel(t)
 	if _, err := ch.QueueDeclare(c.name+".somewhere", false, true, false, false, nil); err != nil {

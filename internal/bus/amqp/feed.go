@@ -27,12 +27,13 @@ type feed struct {
 	ch   *amqp091.Channel
 	in   <-chan amqp091.Delivery
 	lost chan *amqp091.Error
-	tags chan uint64     // answered
 	ask  chan chan error // write all acks and hear that the broker has them
 	dead chan struct{}   // the channel is gone: what is unacked comes again
 	die  func()          // closes dead, once
 	done chan struct{}   // the acks' goroutine has ended
 
+	acks  acks          // what is answered
+	due   chan struct{} // has room for one: an ack is due, or the first waits for others
 	hands int           // d.mu: items in receivers' hands
 	idle  chan struct{} // d.mu: closed when hands is 0
 }
@@ -93,7 +94,8 @@ func (s *source) open() (*feed, error) {
 		return nil, err
 	}
 	f := &feed{
-		s: s, ch: ch, tags: make(chan uint64, s.prefetch), ask: make(chan chan error),
+		s: s, ch: ch, due: make(chan struct{}, 1), ask: make(chan chan error),
+		acks: acks{first: 1, open: make(map[uint64]bool), enough: uint64(max(1, s.prefetch/8))}, //nolint:gosec // positive
 		dead: make(chan struct{}), done: make(chan struct{}), lost: ch.NotifyClose(make(chan *amqp091.Error, 1)),
 	}
 	if err := ch.Qos(s.prefetch, 0, false); err != nil {
@@ -212,9 +214,11 @@ func (f *feed) close() {
 
 // settle acks a delivery, soon.
 func (f *feed) settle(tag uint64) {
-	select {
-	case f.tags <- tag:
-	case <-f.dead:
+	if f.acks.add(tag) {
+		select {
+		case f.due <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -224,48 +228,26 @@ func (f *feed) settle(tag uint64) {
 // one.
 func (f *feed) write() {
 	defer close(f.done)
-	enough := uint64(max(1, f.s.prefetch/8)) //nolint:gosec // positive
-	a := acks{first: 1, open: make(map[uint64]bool)}
 	var late <-chan time.Time
 	for {
 		select {
-		case tag := <-f.tags:
-			a.add(tag)
+		case <-f.due:
+			f.acks.write(f.ch, false)
+			if late == nil {
+				late = time.After(straggler)
+			}
 		case <-late:
-			a.write(f.ch, true)
 			late = nil
-			continue
+			f.acks.write(f.ch, true)
 		case reply := <-f.ask:
-			f.rest(&a)
-			a.write(f.ch, true)
+			f.acks.write(f.ch, true)
 			reply <- f.ch.Qos(f.s.prefetch, 0, false) // an answer means that the acks before it are taken
-			continue
 		case err := <-f.lost:
 			f.s.d.b.lostChannel(f.s.queue, err)
 			f.die()
 			return
 		case <-f.dead:
-			f.rest(&a)
-			a.write(f.ch, true)
-			return
-		}
-		f.rest(&a)
-		if a.upTo >= a.acked+enough {
-			a.write(f.ch, false)
-		}
-		if (len(a.open) > 0 || a.upTo > a.acked) && late == nil {
-			late = time.After(straggler)
-		}
-	}
-}
-
-// rest takes all answers that there are.
-func (f *feed) rest(a *acks) {
-	for {
-		select {
-		case tag := <-f.tags:
-			a.add(tag)
-		default:
+			f.acks.write(f.ch, true)
 			return
 		}
 	}
@@ -273,18 +255,30 @@ func (f *feed) rest(a *acks) {
 
 // acks are the answers of one channel, whose delivery tags count from 1.
 type acks struct {
-	first uint64          // the lowest tag that is not answered
-	upTo  uint64          // the highest answered below first
-	acked uint64          // the highest of those that is written
-	open  map[uint64]bool // answered above first; true: written
+	mu     sync.Mutex
+	enough uint64          // that many share an ack
+	first  uint64          // the lowest tag that is not answered
+	upTo   uint64          // the highest answered below first
+	acked  uint64          // the highest of those that is written
+	open   map[uint64]bool // answered above first; true: written
+	told   bool            // the writer looks at them soon
 }
 
-func (a *acks) add(tag uint64) {
-	a.open[tag] = false
-	for {
+// add says whether the writer must be told: of the first answer since it looked, and
+// when there is enough to write.
+func (a *acks) add(tag uint64) (tell bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if tag == a.first {
+		a.upTo = tag
+		a.first++
+	} else {
+		a.open[tag] = false
+	}
+	for len(a.open) > 0 {
 		written, ok := a.open[a.first]
 		if !ok {
-			return
+			break
 		}
 		if !written {
 			a.upTo = a.first
@@ -292,17 +286,24 @@ func (a *acks) add(tag uint64) {
 		delete(a.open, a.first)
 		a.first++
 	}
+	tell = !a.told || a.upTo >= a.acked+a.enough
+	a.told = true
+	return tell
 }
 
+// write writes what is enough, or all.
 func (a *acks) write(ch *amqp091.Channel, all bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	// Errors are those of a lost channel, which shows itself.
-	if a.upTo > a.acked {
+	if a.upTo >= a.acked+a.enough || all && a.upTo > a.acked {
 		_ = ch.Ack(a.upTo, true)
 		a.acked = a.upTo
 	}
 	if !all {
 		return
 	}
+	a.told = false
 	for tag, written := range a.open {
 		if !written {
 			_ = ch.Ack(tag, false)

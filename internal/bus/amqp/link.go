@@ -32,6 +32,7 @@ type link struct {
 
 	mu      sync.Mutex
 	conn    *amqp091.Connection
+	wide    *wide         // that conn writes to
 	changed chan struct{} // closed at every change
 	last    error         // why there is no connection
 	blocked bool
@@ -54,19 +55,24 @@ func (l *link) set(f func()) {
 
 // await returns the connection as soon as there is one.
 func (l *link) await(ctx context.Context) (*amqp091.Connection, error) {
+	conn, _, err := l.awaitWide(ctx)
+	return conn, err
+}
+
+func (l *link) awaitWide(ctx context.Context) (*amqp091.Connection, *wide, error) {
 	for {
 		l.mu.Lock()
-		conn, changed, last := l.conn, l.changed, l.last
+		conn, w, changed, last := l.conn, l.wide, l.changed, l.last
 		l.mu.Unlock()
 		if conn != nil {
-			return conn, nil
+			return conn, w, nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no connection to the broker: %w", last)
+			return nil, nil, fmt.Errorf("no connection to the broker: %w", last)
 		case <-l.b.ctx.Done():
-			return nil, ErrClosed
+			return nil, nil, ErrClosed
 		}
 	}
 }
@@ -107,7 +113,7 @@ func (l *link) supervise() {
 	defer l.wg.Done()
 	wait := firstWait
 	for turn := rand.IntN(1 << 16); l.b.ctx.Err() == nil; turn++ {
-		conn, err := l.dial(turn)
+		conn, w, err := l.dial(turn)
 		if err != nil {
 			l.set(func() { l.last = err })
 			l.b.o.Log.Warn("connecting to the broker", "purpose", l.purpose, "error", err)
@@ -119,7 +125,7 @@ func (l *link) supervise() {
 			continue
 		}
 		began := l.b.o.Clock.Now()
-		l.hold(conn)
+		l.hold(conn, w)
 		if l.b.o.Clock.Now().Sub(began) > lastWait {
 			wait = firstWait
 			continue
@@ -133,13 +139,13 @@ func (l *link) supervise() {
 }
 
 // dial connects to one of the nodes and declares what is needed.
-func (l *link) dial(turn int) (*amqp091.Connection, error) {
+func (l *link) dial(turn int) (conn *amqp091.Connection, w *wide, err error) {
 	urls, err := l.b.o.URLs(l.b.ctx)
 	if err != nil {
-		return nil, fmt.Errorf("asking where the broker is: %w", err)
+		return nil, nil, fmt.Errorf("asking where the broker is: %w", err)
 	}
 	if len(urls) == 0 {
-		return nil, errors.New("connecting to the broker: no URL was given")
+		return nil, nil, errors.New("connecting to the broker: no URL was given")
 	}
 	uri, err := amqp091.ParseURI(urls[turn%len(urls)])
 	if err != nil {
@@ -147,7 +153,7 @@ func (l *link) dial(turn int) (*amqp091.Connection, error) {
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return nil, fmt.Errorf("reading the broker's URL: %w", err)
+		return nil, nil, fmt.Errorf("reading the broker's URL: %w", err)
 	}
 	addr := net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port))
 	dial := l.b.o.Dial
@@ -156,31 +162,32 @@ func (l *link) dial(turn int) (*amqp091.Connection, error) {
 	}
 	p := amqp091.NewConnectionProperties()
 	p.SetClientConnectionName(l.b.o.Name + " " + l.purpose)
-	conn, err := amqp091.DialConfig(urls[turn%len(urls)], amqp091.Config{
+	conn, err = amqp091.DialConfig(urls[turn%len(urls)], amqp091.Config{
 		Heartbeat: heartbeat, Properties: p, Dial: func(network, addr string) (net.Conn, error) {
 			c, err := dial(network, addr)
 			if err != nil {
 				return nil, err
 			}
-			return widen(c), nil
+			w = widen(c)
+			return w, nil
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the broker at %s: %w", addr, err)
+		return nil, nil, fmt.Errorf("connecting to the broker at %s: %w", addr, err)
 	}
 	if err := l.declare(conn); err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("declaring on the broker at %s: %w", addr, err)
+		return nil, nil, fmt.Errorf("declaring on the broker at %s: %w", addr, err)
 	}
-	return conn, nil
+	return conn, w, nil
 }
 
 // hold lets others use a connection until it is lost. Who does not read these
 // notices stops amqp091's reader.
-func (l *link) hold(conn *amqp091.Connection) {
+func (l *link) hold(conn *amqp091.Connection, w *wide) {
 	lost := conn.NotifyClose(make(chan *amqp091.Error, 1))
 	blocked := conn.NotifyBlocked(make(chan amqp091.Blocking, 8))
-	l.set(func() { l.conn, l.blocked = conn, false })
+	l.set(func() { l.conn, l.wide, l.blocked = conn, w, false })
 	l.b.o.Log.Info("connected to the broker", "purpose", l.purpose, "address", conn.RemoteAddr().String())
 	for {
 		select {

@@ -7,35 +7,31 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 )
 
-// publisher shares a few channels among all that publish. Confirms are awaited
-// by each for itself, so that one connection carries a whole window of messages.
+// publisher shares one channel among all that publish. Confirms are awaited by each
+// for itself, so that one connection carries a whole window of messages.
 type publisher struct {
 	b      *Bus
 	window chan struct{} // a place for each unconfirmed message
-	slots  []*slot
-	next   atomic.Uint32
 	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	now     *session      // nil while there is none
+	changed chan struct{} // closed when now changes
 }
 
-// slot is one channel, made again when it is lost. Its goroutine alone writes to
-// it: a write may block as long as a dead peer is not found out.
-type slot struct {
-	p  *publisher
-	in chan *job
-}
-
-// session is a slot's channel while it lives.
+// session is the channel while it lives.
 type session struct {
-	ch *amqp091.Channel
+	ch   *amqp091.Channel
+	conn *wide
 	// returns has room for the whole window: amqp091's reader puts a return here
 	// before it reads the confirm that follows it (RabbitMQ's guide "Consumer
 	// Acknowledgements and Publisher Confirms", when will published messages be confirmed).
 	returns chan amqp091.Return
+	broken  chan struct{} // it is lost
 
 	mu       sync.Mutex
 	returned map[address]string
@@ -47,40 +43,30 @@ type address struct{ id, exchange, key string }
 type job struct {
 	exchange, key string
 	p             amqp091.Publishing
-	sent          chan sent
-}
-
-type sent struct {
-	s   *session
-	dc  *amqp091.DeferredConfirmation
-	err error
+	s             *session // where it was sent
+	dc            *amqp091.DeferredConfirmation
 }
 
 // errLost is what a job gets whose channel was lost; it is tried again.
 var errLost = errors.New("the connection was lost")
 
 func newPublisher(b *Bus) *publisher {
-	p := &publisher{b: b, window: make(chan struct{}, b.o.Window)}
-	for range b.o.Channels {
-		s := &slot{p, make(chan *job, 64)}
-		p.slots = append(p.slots, s)
-		p.wg.Add(1)
-		go s.run()
-	}
+	p := &publisher{b: b, window: make(chan struct{}, b.o.Window), changed: make(chan struct{})}
+	p.wg.Add(1)
+	go p.run()
 	return p
 }
 
-// all publishes the jobs in their order, on one channel, and returns when all are
-// confirmed. What a lost connection cut off is published again.
+// all publishes the jobs in their order and returns when all are confirmed. What a
+// lost connection cut off is published again.
 func (p *publisher) all(ctx context.Context, jobs []job) error {
 	if p.b.out.isBlocked() {
 		return ErrBlocked
 	}
-	s := p.slots[int(p.next.Add(1))%len(p.slots)]
 	for first := 0; first < len(jobs); {
 		// A batch larger than the window would wait for itself.
 		batch := jobs[first:min(first+max(1, cap(p.window)/4), len(jobs))]
-		n, err := p.some(ctx, s, batch)
+		n, err := p.some(ctx, batch)
 		first += n
 		if err != nil && !errors.Is(err, errLost) {
 			return err
@@ -90,10 +76,10 @@ func (p *publisher) all(ctx context.Context, jobs []job) error {
 }
 
 // some publishes a batch and says how many of its first are confirmed.
-func (p *publisher) some(ctx context.Context, s *slot, batch []job) (confirmed int, err error) {
+func (p *publisher) some(ctx context.Context, batch []job) (confirmed int, err error) {
 	started := 0
 	for i := range batch {
-		if err = p.start(ctx, s, &batch[i]); err != nil {
+		if err = p.start(ctx, &batch[i]); err != nil {
 			break
 		}
 		started++
@@ -113,7 +99,8 @@ func (p *publisher) some(ctx context.Context, s *slot, batch []job) (confirmed i
 	return confirmed, err
 }
 
-func (p *publisher) start(ctx context.Context, s *slot, j *job) error {
+// start sends a job, which has a place in the window from then on.
+func (p *publisher) start(ctx context.Context, j *job) (err error) {
 	select {
 	case p.window <- struct{}{}:
 	default:
@@ -123,16 +110,75 @@ func (p *publisher) start(ctx context.Context, s *slot, j *job) error {
 			return p.late(ctx, "all places for unconfirmed messages were taken")
 		}
 	}
-	j.sent = make(chan sent, 1)
-	select {
-	case s.in <- j:
-		return nil
-	case <-ctx.Done():
-		<-p.window
-		return p.late(ctx, "nothing was sent")
-	case <-p.b.ctx.Done():
-		<-p.window
-		return ErrClosed
+	defer func() {
+		if err != nil {
+			<-p.window
+		}
+	}()
+	s, err := p.session(ctx)
+	if err != nil {
+		return err
+	}
+	if j.dc, err = s.ch.PublishWithDeferredConfirm(j.exchange, j.key, true, false, j.p); err != nil {
+		err = failed(err)
+		if s.ch.IsClosed() || errors.Is(err, errLost) { // amqp091 closes it soon after a failed write
+			p.lose(s)
+		}
+		return err
+	}
+	j.s = s
+	return nil
+}
+
+// session is the channel that lives, once its connection takes more.
+func (p *publisher) session(ctx context.Context) (*session, error) {
+	for {
+		p.mu.Lock()
+		s, wait := p.now, p.changed
+		p.mu.Unlock()
+		if s != nil {
+			full := s.conn.full()
+			if full == nil {
+				return s, nil
+			}
+			select {
+			case <-full:
+				continue
+			case <-wait:
+				continue
+			case <-ctx.Done():
+				return nil, p.late(ctx, "the connection takes nothing")
+			case <-p.b.ctx.Done():
+				return nil, ErrClosed
+			}
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, p.late(ctx, "nothing was sent")
+		case <-p.b.ctx.Done():
+			return nil, ErrClosed
+		}
+	}
+}
+
+// change has all use another channel, unless they do so already; nil is none.
+func (p *publisher) change(from, to *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now != from {
+		return false
+	}
+	p.now = to
+	close(p.changed)
+	p.changed = make(chan struct{})
+	return true
+}
+
+// lose keeps others from a channel that is lost.
+func (p *publisher) lose(s *session) {
+	if p.change(s, nil) {
+		close(s.broken)
 	}
 }
 
@@ -148,40 +194,26 @@ func (p *publisher) late(ctx context.Context, why string) error {
 }
 
 func (p *publisher) wait(ctx context.Context, j *job) error {
-	var x sent
 	select {
-	case x = <-j.sent:
+	case <-j.dc.Done():
+		return p.settle(j)
 	case <-ctx.Done():
-		go func() { _ = p.settle(<-j.sent, j) }() // its place is free when its fate is known
-		return p.late(ctx, "the connection takes nothing")
-	}
-	if x.err != nil {
-		<-p.window
-		return x.err
-	}
-	select {
-	case <-x.dc.Done():
-		return p.settle(x, j)
-	case <-ctx.Done():
-		go func() { _ = p.settle(x, j) }()
+		go func() { _ = p.settle(j) }() // its place is free when its fate is known
 		return p.late(ctx, "it was sent")
 	}
 }
 
 // settle frees a job's place when its fate is known, and says which it was.
-func (p *publisher) settle(x sent, j *job) error {
+func (p *publisher) settle(j *job) error {
 	defer func() { <-p.window }()
-	if x.err != nil {
-		return x.err
-	}
-	<-x.dc.Done()
-	reason, returned := x.s.take(address{j.p.MessageId, j.exchange, j.key})
+	<-j.dc.Done()
+	reason, returned := j.s.take(address{j.p.MessageId, j.exchange, j.key})
 	switch {
 	case returned:
 		return fmt.Errorf("%w: %s", ErrReturned, reason)
-	case x.dc.Acked():
+	case j.dc.Acked():
 		return nil
-	case x.s.ch.IsClosed():
+	case j.s.ch.IsClosed():
 		return errLost
 	default: // basic.nack: a queue with reject-publish has no room
 		return ErrFull
@@ -210,70 +242,47 @@ func (s *session) take(a address) (reason string, returned bool) {
 	return reason, returned
 }
 
-func (s *slot) run() {
-	defer s.p.wg.Done()
-	for s.p.b.ctx.Err() == nil {
-		conn, err := s.p.b.out.await(s.p.b.ctx)
+// run makes the channel again whenever it is lost.
+func (p *publisher) run() {
+	defer p.wg.Done()
+	for p.b.ctx.Err() == nil {
+		conn, net, err := p.b.out.awaitWide(p.b.ctx)
 		if err != nil {
-			break
+			return
 		}
-		x, err := s.open(conn)
+		s, err := p.open(conn, net)
 		if err != nil {
-			s.p.b.o.Log.Debug("opening a channel to publish", "error", err) // its link says why
-			if s.p.b.pause(s.p.b.ctx) != nil {
-				break
+			p.b.o.Log.Debug("opening a channel to publish", "error", err) // its link says why
+			if p.b.pause(p.b.ctx) != nil {
+				return
 			}
 			continue
 		}
-		s.serve(x)
-	}
-	for { // nobody is left behind
+		lost := s.ch.NotifyClose(make(chan *amqp091.Error, 1))
+		p.change(nil, s)
 		select {
-		case j := <-s.in:
-			j.sent <- sent{err: ErrClosed}
-		default:
-			return
+		case err := <-lost:
+			p.lose(s)
+			p.b.lostChannel("publish", err)
+		case <-s.broken:
+		case <-p.b.ctx.Done():
+			_ = s.ch.Close()
 		}
 	}
 }
 
-func (s *slot) open(conn *amqp091.Connection) (*session, error) {
+func (p *publisher) open(conn *amqp091.Connection, net *wide) (*session, error) {
 	ch, err := conn.Channel()
 	if err != nil {
 		return nil, err
 	}
-	x := &session{ch: ch, returned: make(map[address]string)}
-	x.returns = ch.NotifyReturn(make(chan amqp091.Return, cap(s.p.window)))
+	s := &session{ch: ch, conn: net, broken: make(chan struct{}), returned: make(map[address]string)}
+	s.returns = ch.NotifyReturn(make(chan amqp091.Return, cap(p.window)))
 	if err := ch.Confirm(false); err != nil {
 		_ = ch.Close()
 		return nil, err
 	}
-	return x, nil
-}
-
-func (s *slot) serve(x *session) {
-	lost := x.ch.NotifyClose(make(chan *amqp091.Error, 1))
-	for {
-		select {
-		case j := <-s.in:
-			dc, err := x.ch.PublishWithDeferredConfirm(j.exchange, j.key, true, false, j.p)
-			if err == nil {
-				j.sent <- sent{s: x, dc: dc}
-				continue
-			}
-			err = failed(err)
-			j.sent <- sent{err: err}
-			if x.ch.IsClosed() || errors.Is(err, errLost) { // amqp091 closes it soon after a failed write
-				return
-			}
-		case err := <-lost:
-			s.p.b.lostChannel("publish", err)
-			return
-		case <-s.p.b.ctx.Done():
-			_ = x.ch.Close()
-			return
-		}
-	}
+	return s, nil
 }
 
 // failed tells a lost connection from a message that can't be written.

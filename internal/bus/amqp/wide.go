@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	wideBuffer = 64 << 10        // of either direction
+	wideBuffer = 64 << 10        // of reads; and who publishes waits while so much is to be written
 	lastWords  = 2 * time.Second // what is buffered has to leave when the connection is closed
 )
 
@@ -23,29 +23,50 @@ type wide struct {
 	net.Conn
 	r *bufio.Reader
 
-	mu      sync.Mutex
-	changed sync.Cond // buf, err or closed
-	buf     []byte
-	err     error
-	closed  bool
-	done    chan struct{} // nothing is written any more
+	mu     sync.Mutex
+	wake   sync.Cond // of the writer
+	buf    []byte
+	room   chan struct{} // closed with the next write; nil while nobody waits for it
+	err    error
+	closed bool
+	done   chan struct{} // nothing is written any more
 }
 
-func widen(c net.Conn) net.Conn {
+func widen(c net.Conn) *wide {
 	w := &wide{Conn: c, r: bufio.NewReaderSize(c, wideBuffer), done: make(chan struct{})}
-	w.changed.L = &w.mu
+	w.wake.L = &w.mu
 	go w.flush()
 	return w
 }
 
 func (w *wide) Read(p []byte) (int, error) { return w.r.Read(p) }
 
+// full returns nil, or while there is too much to write a channel that is closed when
+// that has changed. Who publishes asks first, for Write itself waits for nobody: a peer
+// that takes nothing must not keep anybody beyond his deadline.
+func (w *wide) full() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.buf) < wideBuffer || w.err != nil || w.closed {
+		return nil
+	}
+	if w.room == nil {
+		w.room = make(chan struct{})
+	}
+	return w.room
+}
+
+// emptied tells who waits in full. w.mu is held.
+func (w *wide) emptied() {
+	if w.room != nil {
+		close(w.room)
+		w.room = nil
+	}
+}
+
 func (w *wide) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for len(w.buf) >= wideBuffer && w.err == nil && !w.closed {
-		w.changed.Wait()
-	}
 	switch {
 	case w.err != nil:
 		return 0, w.err
@@ -53,7 +74,7 @@ func (w *wide) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	w.buf = append(w.buf, p...)
-	w.changed.Broadcast()
+	w.wake.Signal()
 	return len(p), nil
 }
 
@@ -64,19 +85,19 @@ func (w *wide) flush() {
 	defer w.mu.Unlock()
 	for {
 		for len(w.buf) == 0 && !w.closed {
-			w.changed.Wait()
+			w.wake.Wait()
 		}
 		if len(w.buf) == 0 {
 			return
 		}
 		out, w.buf = w.buf, out[:0]
-		w.changed.Broadcast()
+		w.emptied()
 		w.mu.Unlock()
 		_, err := w.Conn.Write(out)
 		w.mu.Lock()
 		if err != nil {
 			w.err = err
-			w.changed.Broadcast()
+			w.emptied()
 			_ = w.Conn.Close() // whoever reads learns of it
 			return
 		}
@@ -87,7 +108,8 @@ func (w *wide) flush() {
 func (w *wide) Close() error {
 	w.mu.Lock()
 	w.closed = true
-	w.changed.Broadcast()
+	w.emptied()
+	w.wake.Signal()
 	w.mu.Unlock()
 	_ = w.SetWriteDeadline(time.Now().Add(lastWords)) // a dead peer takes nothing
 	<-w.done

@@ -42,10 +42,48 @@ func marshal(m *message.Message, now time.Time) (amqp091.Publishing, error) {
 // received is a delivery as a message, its topic, and how often it was delivered
 // before.
 func received(dv amqp091.Delivery) (m *message.Message, topic string, attempts int, err error) {
-	headers := make(amqp091.Table, len(dv.Headers)+1)
 	attempts = deliveries(dv.Headers)
 	topic = topicOf(dv)
-	for k, v := range dv.Headers {
+	if !plain(dv.Headers) {
+		dv.Headers = readable(dv.Headers)
+	}
+	m, err = watermillamqp.DefaultMarshaler{}.Unmarshal(dv)
+	if err != nil {
+		return nil, topic, attempts, err
+	}
+	if m.UUID == "" {
+		m.UUID = dv.MessageId
+	}
+	if m.UUID == "" { // a publisher without ids: no two deliveries are told to be one
+		m.UUID = watermill.NewUUID()
+	}
+	if m.Metadata.Get(bus.MetaType) == "" {
+		m.Metadata.Set(bus.MetaType, topic)
+	}
+	if m.Metadata.Get(bus.MetaTime) == "" {
+		at := dv.Timestamp
+		if at.IsZero() {
+			at = time.Now()
+		}
+		m.Metadata.Set(bus.MetaTime, at.UTC().Format(time.RFC3339Nano))
+	}
+	return m, topic, attempts, nil
+}
+
+// plain says whether headers are as Dime publishes them: nothing but metadata.
+func plain(h amqp091.Table) bool {
+	for k, v := range h {
+		if _, ok := v.(string); !ok || strings.HasPrefix(k, "x-first-death-") || k == headerTopic || k == headerAttempts || k == headerReason {
+			return false
+		}
+	}
+	return true
+}
+
+// readable are the headers that are metadata, as watermill-amqp reads them.
+func readable(all amqp091.Table) amqp091.Table {
+	headers := make(amqp091.Table, len(all)+1)
+	for k, v := range all {
 		switch k {
 		case headerTopic, headerAttempts, headerReason:
 			continue
@@ -68,28 +106,7 @@ func received(dv amqp091.Delivery) (m *message.Message, topic string, attempts i
 			delete(headers, k)
 		}
 	}
-	dv.Headers = headers
-	m, err = watermillamqp.DefaultMarshaler{}.Unmarshal(dv)
-	if err != nil {
-		return nil, topic, attempts, err
-	}
-	if m.UUID == "" {
-		m.UUID = dv.MessageId
-	}
-	if m.UUID == "" { // a publisher without ids: no two deliveries are told to be one
-		m.UUID = watermill.NewUUID()
-	}
-	if m.Metadata.Get(bus.MetaType) == "" {
-		m.Metadata.Set(bus.MetaType, topic)
-	}
-	if m.Metadata.Get(bus.MetaTime) == "" {
-		at := dv.Timestamp
-		if at.IsZero() {
-			at = time.Now()
-		}
-		m.Metadata.Set(bus.MetaTime, at.UTC().Format(time.RFC3339Nano))
-	}
-	return m, topic, attempts, nil
+	return headers
 }
 
 // named says whether the publisher gave the message an id.
