@@ -139,7 +139,7 @@ var (
 	errCancelled = errors.New("a person cancelled the run")
 	errQueued    = errors.New("an earlier run of the order key is alive")
 	errHandBack  = errors.New("the process drains")
-	errLease     = errors.New("renewing the lease before a call")
+	errLease     = errors.New("renewing the lease")
 	errLong      = errors.New("the run has too many records")
 )
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/store"
 )
 
@@ -55,5 +56,47 @@ func TestNoCallWithoutLease(t *testing.T) {
 			}
 			<-ch
 		})
+	}
+}
+
+// A call that is under way when the lease ends is cut off, and whoever owns the run
+// next asks what became of it.
+func TestACallEndsWithItsLease(t *testing.T) {
+	w := newWorldBare(t, "route: r\nfrom: {http: POST /v1/r}\nwithin: 1m\nsteps:\n  - call: sys.hold\n    as: held\n    with: {id: a}\n    undo: {none: x}\n"+
+		"  - call: sys.raw\n    with: {id: a}\n    undo: {none: x}\n"+
+		"  - call: sys.both\n    as: booked\n    with: {id: a}\n    undo: {none: x}\n")
+	lost := true
+	w.refuse = func(op string, _ store.State, _ []store.Record) error {
+		if lost && op == "renew" {
+			return errors.New("the store can't be reached")
+		}
+		return nil
+	}
+	w.boot()
+	var ended time.Time
+	do := w.e.cfg.Do
+	w.e.cfg.Do = func(ctx context.Context, full string, op *connectors.Operation, c connectors.Call) (any, error) {
+		v, err := do(ctx, full, op, c)
+		if full == "sys.both" && ended.IsZero() {
+			ended = w.clock.Now()
+		}
+		return v, err
+	}
+	w.script = map[string][]any{"hold": {4 * time.Second, map[string]any{"v": "x"}}, "raw": {3500 * time.Millisecond, map[string]any{"v": "x"}}, "both": {20 * time.Second, map[string]any{"v": "y"}}, "look": {map[string]any{"v": "y"}}}
+	ch := w.e.Ask(context.Background(), http("r", map[string]any{}))
+	w.clock.Settle()
+	w.pass(9900 * time.Millisecond)
+	if !ended.IsZero() {
+		t.Fatal("the call ended while the lease was good")
+	}
+	w.pass(200 * time.Millisecond)
+	if ended.IsZero() || ended.Sub(epoch) > 10100*time.Millisecond {
+		t.Errorf("the call went on beyond the lease: %v", ended)
+	}
+	lost = false
+	w.pass(time.Minute)
+	<-ch
+	if got := w.states(); got != "done" || w.effects("hold") != 1 {
+		t.Errorf("%s, %d held\n%s", got, w.effects("hold"), w.kinds(w.newest().ID))
 	}
 }

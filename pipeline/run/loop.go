@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ type liveRuns struct {
 	mu      sync.Mutex
 	by      map[store.RunID]*exec
 	renewal func() // stops the next renewal
+	end     func() // stops the look at the lease that ends next
 	idle    []chan struct{}
 }
 
@@ -49,6 +51,10 @@ func (l *liveRuns) drop(x *exec) {
 	if l.renewal != nil {
 		l.renewal()
 		l.renewal = nil
+	}
+	if l.end != nil {
+		l.end()
+		l.end = nil
 	}
 	for _, ch := range l.idle {
 		close(ch)
@@ -93,11 +99,44 @@ func (e *Engine) renewAll() {
 	if e.cfg.Shared {
 		e.answerAsks()
 	}
+	e.cut()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.renewal = nil
 	if len(l.by) > 0 && e.ctx.Err() == nil {
 		l.renewal = e.clock.At(e.clock.Now().Add(e.cfg.RenewEvery), e.renewAll)
+	}
+}
+
+// cut ends what runs are doing whose lease has ended without a renewal: somebody
+// else may own them by now, and what a call comes to is not theirs to use (semantics
+// 11.4). It looks again when the next lease ends, for a renewal may take long to fail.
+func (e *Engine) cut() {
+	var next time.Time
+	var over []*exec
+	l := &e.live
+	l.mu.Lock()
+	for _, x := range l.by {
+		x.mu.Lock()
+		left, until := x.lease.Left(e.clock.Now()), x.lease.Until
+		x.mu.Unlock()
+		switch {
+		case left <= 0:
+			over = append(over, x)
+		case !until.IsZero() && (next.IsZero() || until.Before(next)):
+			next = until
+		}
+	}
+	if l.end != nil {
+		l.end()
+		l.end = nil
+	}
+	if !next.IsZero() && e.ctx.Err() == nil {
+		l.end = e.clock.At(next, e.cut)
+	}
+	l.mu.Unlock()
+	for _, x := range over {
+		x.cancel(&errJournal{fmt.Errorf("%w: it ended", errLease)})
 	}
 }
 
