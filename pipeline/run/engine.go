@@ -332,53 +332,6 @@ func (e *Engine) Ask(ctx context.Context, r Request) <-chan Answer {
 	return ch
 }
 
-// View is what the run's owner sees. The error is a *fault.Error: NotFound for
-// everybody else and for runs that do not exist or were never durable.
-func (e *Engine) View(ctx context.Context, publicID string, caller Owner) (View, error) {
-	return e.view(ctx, publicID, caller)
-}
-
-// Runs lists runs, newest first, those kept only in memory included.
-func (e *Engine) Runs(ctx context.Context, f Filter) ([]Summary, error) { return e.runs(ctx, f) }
-
-// Show returns one run with its timeline, personal fields masked.
-func (e *Engine) Show(ctx context.Context, publicID string) (Detail, error) {
-	return e.show(ctx, publicID)
-}
-
-// Cancel ends a living run between two steps: what it did is undone.
-func (e *Engine) Cancel(ctx context.Context, publicID string, a Act) (Report, error) {
-	return e.cancelRun(ctx, publicID, a)
-}
-
-// Replay lets a parked run go on where it rests and starts a failed one anew;
-// with From it keeps what is before that step and undoes the effects from it on.
-func (e *Engine) Replay(ctx context.Context, publicID string, a Act) (Report, error) {
-	return e.replay(ctx, publicID, a)
-}
-
-// Skip gives up a parked run: undo, `failed`, and its order key moves on.
-func (e *Engine) Skip(ctx context.Context, publicID string, a Act) (Report, error) {
-	return e.skip(ctx, publicID, a)
-}
-
-// Settle states that nothing is left to do about a failed run.
-func (e *Engine) Settle(ctx context.Context, publicID string, a Act) (Report, error) {
-	return e.settleRun(ctx, publicID, a)
-}
-
-// Resolve states what became of an effect in doubt (Path, Happened, Result), or
-// lets a stuck undo be as it is.
-func (e *Engine) Resolve(ctx context.Context, publicID string, a Act) (Report, error) {
-	return e.resolve(ctx, publicID, a)
-}
-
-// Publish validates an event against schemas/events and puts it on the bus. A
-// repeated id is taken once.
-func (e *Engine) Publish(ctx context.Context, eventType, id string, data any) error {
-	return e.publish(ctx, eventType, id, data)
-}
-
 func (e *Engine) spawn(f func()) {
 	e.wg.Add(1)
 	go func() { defer e.wg.Done(); f() }()

@@ -232,7 +232,9 @@ func (e *Engine) loopBack(ctx context.Context, m Message) error {
 	return errors.Join(errs...)
 }
 
-func (e *Engine) publish(ctx context.Context, eventType, id string, data any) error {
+// Publish validates an event against schemas/events and puts it on the bus. A
+// repeated id is taken once.
+func (e *Engine) Publish(ctx context.Context, eventType, id string, data any) error {
 	et := e.City().Events[eventType]
 	if et == nil {
 		return fault.New(fault.NotFound, "there is no event type %q (schemas/events)", eventType)

@@ -34,13 +34,10 @@ func (e *Engine) hold(ctx context.Context, pub string, dry bool) (x *exec, relea
 	var l store.Lease
 	if !dry {
 		if _, l, err = e.store.ClaimOne(ctx, e.cfg.Worker, id); err != nil {
-			switch {
-			case errors.Is(err, store.ErrFenced):
+			if errors.Is(err, store.ErrFenced) {
 				return nil, nil, fault.New(fault.Conflict, "run %s is at work now; try again when it rests", pub)
-			case errors.Is(err, store.ErrNoRun):
-				return nil, nil, noRun(pub)
 			}
-			return nil, nil, unread(err)
+			return nil, nil, unread(pub, err)
 		}
 	}
 	x, err = e.load(ctx, id, l)
@@ -77,7 +74,8 @@ func paths(as []*armed) []string {
 	return out
 }
 
-func (e *Engine) cancelRun(ctx context.Context, pub string, a Act) (Report, error) {
+// Cancel ends a living run between two steps: what it did is undone.
+func (e *Engine) Cancel(ctx context.Context, pub string, a Act) (Report, error) {
 	n, err := a.person(e, "cancel")
 	if err != nil {
 		return Report{}, err
@@ -161,7 +159,9 @@ func passedCommit(pub string) error {
 	return fault.New(fault.Conflict, "run %s has passed a `commit`: from there it only goes forward", pub)
 }
 
-func (e *Engine) replay(ctx context.Context, pub string, a Act) (Report, error) {
+// Replay lets a parked run go on where it rests and starts a failed one anew;
+// with From it keeps what is before that step and undoes the effects from it on.
+func (e *Engine) Replay(ctx context.Context, pub string, a Act) (Report, error) {
 	act := "replay"
 	if a.From != "" {
 		act = "from"
@@ -302,7 +302,8 @@ func (e *Engine) byPerson(ctx context.Context, pub, act string, a Act, do func(x
 	return do(x, n)
 }
 
-func (e *Engine) skip(ctx context.Context, pub string, a Act) (Report, error) {
+// Skip gives up a parked run: undo, `failed`, and its order key moves on.
+func (e *Engine) Skip(ctx context.Context, pub string, a Act) (Report, error) {
 	return e.byPerson(ctx, pub, "skip", a, func(x *exec, n *entry) (Report, error) { return x.skip(pub, a, n) })
 }
 
@@ -333,9 +334,9 @@ func (x *exec) skip(pub string, a Act, n *entry) (Report, error) {
 	return r, nil
 }
 
-// settleRun is a person's word that nothing is left to do about a failed run: it is
-// no dead letter any more, and goes when the runs of its route do (semantics 10.6).
-func (e *Engine) settleRun(ctx context.Context, pub string, a Act) (Report, error) {
+// Settle is a person's word that nothing is left to do about a failed run: it is no
+// dead letter any more, and goes when the runs of its route do (semantics 10.6).
+func (e *Engine) Settle(ctx context.Context, pub string, a Act) (Report, error) {
 	return e.byPerson(ctx, pub, "settle", a, func(x *exec, n *entry) (Report, error) { return x.settled(pub, a, n) })
 }
 
@@ -354,7 +355,9 @@ func (x *exec) settled(pub string, a Act, n *entry) (Report, error) {
 	return r, x.commit(store.Settled, x.reason, time.Time{}, n)
 }
 
-func (e *Engine) resolve(ctx context.Context, pub string, a Act) (Report, error) {
+// Resolve states what became of an effect in doubt (Path, Happened, Result), or
+// lets a stuck undo be as it is.
+func (e *Engine) Resolve(ctx context.Context, pub string, a Act) (Report, error) {
 	n, err := a.person(e, "resolve")
 	if err != nil {
 		return Report{}, err

@@ -200,6 +200,7 @@ func TestCancelWaitingRun(t *testing.T) {
 	if _, err := w.e.View(context.Background(), pub, nil); err == nil {
 		t.Error("anybody sees the run")
 	}
+	w.e.Stop()
 	w.disk.Close()
 	_, viewed := w.e.View(context.Background(), pub, citizen())
 	_, shown := w.e.Show(context.Background(), pub)

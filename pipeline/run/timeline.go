@@ -56,7 +56,8 @@ func (e *Engine) label(route, digest string) int {
 	return 0
 }
 
-func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
+// Runs lists runs, newest first, those kept only in memory included.
+func (e *Engine) Runs(ctx context.Context, f Filter) ([]Summary, error) {
 	q := store.Filter{Route: f.Route, Limit: f.Limit}
 	if q.Limit <= 0 {
 		q.Limit = 100
@@ -78,7 +79,7 @@ func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
 	}, q.Limit)
 	rs, err := e.store.Find(ctx, q)
 	if err != nil {
-		return nil, unread(err)
+		return nil, unread("", err)
 	}
 	type numbered struct {
 		id store.RunID
@@ -102,12 +103,17 @@ func (e *Engine) runs(ctx context.Context, f Filter) ([]Summary, error) {
 
 func noRun(pub string) error { return fault.New(fault.NotFound, "there is no run %q", pub) }
 
-// unread is why a run can't be shown or acted on now: not that it is not there.
-func unread(err error) error {
+// unread is why a run can't be shown or acted on: it is not there, or not to be read
+// at the moment.
+func unread(pub string, err error) error {
+	if errors.Is(err, store.ErrNoRun) || errors.Is(err, store.ErrErased) {
+		return noRun(pub)
+	}
 	return &fault.Error{Kind: fault.Unavailable, Detail: "the journal can't be read now; try again", Err: err}
 }
 
-func (e *Engine) show(ctx context.Context, pub string) (Detail, error) {
+// Show returns one run with its timeline, personal fields masked.
+func (e *Engine) Show(ctx context.Context, pub string) (Detail, error) {
 	id, err := e.store.ParseID(pub)
 	if err != nil {
 		return Detail{}, noRun(pub)
@@ -129,10 +135,7 @@ func (e *Engine) show(ctx context.Context, pub string) (Detail, error) {
 	}
 	r, rs, err := e.store.Load(ctx, id)
 	if err != nil && !errors.Is(err, store.ErrErased) {
-		if errors.Is(err, store.ErrNoRun) {
-			return Detail{}, noRun(pub)
-		}
-		return Detail{}, unread(err)
+		return Detail{}, unread(pub, err)
 	}
 	p, perr := e.program(ctx, r.Route, r.Version)
 	if perr != nil {
@@ -177,18 +180,16 @@ func (e *Engine) timeline(p *program, log []*entry) []Line {
 	return out
 }
 
-// view implements View: the owner sees the state and the top-level `set` named result.
-func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, error) {
+// View is what the run's owner sees: its state and the top-level `set` named result. The error is a *fault.Error: NotFound for
+// everybody else and for runs that do not exist or were never durable.
+func (e *Engine) View(ctx context.Context, pub string, caller Owner) (View, error) {
 	id, err := e.store.ParseID(pub)
 	if err != nil || caller.Anonymous() {
 		return View{}, noRun(pub)
 	}
 	r, rs, err := e.store.Load(ctx, id)
-	switch {
-	case errors.Is(err, store.ErrNoRun), errors.Is(err, store.ErrErased):
-		return View{}, noRun(pub)
-	case err != nil:
-		return View{}, unread(err)
+	if err != nil {
+		return View{}, unread(pub, err)
 	}
 	h, err := head.Of(r.Head)
 	if err != nil || h.Caller.Anonymous() || h.Caller.Owner() != caller.Owner() {
@@ -198,22 +199,24 @@ func (e *Engine) view(ctx context.Context, pub string, caller Owner) (View, erro
 	if r.State == store.Settled {
 		v.State = string(store.Failed) // that a person has seen to it is the office's affair
 	}
-	p, perr := e.program(ctx, r.Route, r.Version)
-	if perr != nil {
-		return v, nil // its state can be told all the same
+	if p, err := e.program(ctx, r.Route, r.Version); err == nil { // else its state can be told all the same
+		v.Result = p.resultIn(rs)
 	}
+	return v, nil
+}
+
+// resultIn is the last value of the top-level `set` of result.
+func (p *program) resultIn(rs []store.Record) (result any) {
 	for _, rec := range rs {
 		s := p.steps.ByPath[rec.Path]
 		if rec.Kind != store.Result || s == nil || s.Word != language.SetW || !slices.Contains(p.route.Steps, s) {
 			continue
 		}
 		if n, err := entryOf(rec); err == nil {
-			if m, ok := n.value.(map[string]any); ok {
-				if res, ok := m["result"]; ok {
-					v.Result = res
-				}
+			if m, ok := n.value.(map[string]any); ok && m["result"] != nil {
+				result = m["result"]
 			}
 		}
 	}
-	return v, nil
+	return result
 }

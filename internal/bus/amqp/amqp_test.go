@@ -40,6 +40,7 @@ func TestRabbitMQ(t *testing.T) {
 		{"patterns take what they say", topics},
 		{"a publication whose write fails is repeated", unwritten},
 		{"a publication keeps to its deadline", late},
+		{"metadata that no frame takes is refused", bulky},
 		{"a closed bus lets go while the broker is away", away},
 		{"the log has the topics that are asked for", logOfTopics},
 		{"what does not fit the log is parked", unloggable},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -281,6 +282,27 @@ func unwritten(t *testing.T, c *city) {
 			t.Fatal(err)
 		}
 		broken.Store(true)
+	}
+}
+
+// Metadata that no frame takes is refused before it costs others their connection.
+func bulky(t *testing.T, c *city) {
+	b := c.open(t)
+	in := subscribe(t, b, "g", "t")
+	for _, meta := range []message.Metadata{{"k": strings.Repeat("x", 200<<10)}, {strings.Repeat("k", 300): "x"}} {
+		m := message.NewMessage("1", nil)
+		m.Metadata = meta
+		if err := b.Publish("t", m); err == nil || !strings.Contains(err.Error(), "fit") {
+			t.Fatal(err)
+		}
+	}
+	m := message.NewMessage("2", nil)
+	m.Metadata.Set("k", strings.Repeat("x", 60<<10))
+	if err := b.Publish("t", m); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(t, in); got.UUID != "2" || len(got.Metadata.Get("k")) != 60<<10 {
+		t.Fatal(got.UUID)
 	}
 }
 

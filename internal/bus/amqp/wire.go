@@ -23,12 +23,27 @@ const (
 	headerReason   = "_dime_reason"   // why it was parked
 )
 
+// maxMeta is how many bytes of metadata a message may have: all of it is one header
+// frame, and 131,072 is RabbitMQ's frame-max; a longer one would cost all who share
+// the connection their channel (AMQP 0-9-1 §4.2.6).
+const maxMeta = 64 << 10
+
 // marshal is watermill-amqp's wire form, with the AMQP properties that other
 // people's programs and the broker's own tools look at.
 func marshal(m *message.Message, now time.Time) (amqp091.Publishing, error) {
 	p, err := watermillamqp.DefaultMarshaler{}.Marshal(m)
 	if err != nil {
 		return p, err
+	}
+	n := 0
+	for k, v := range m.Metadata {
+		if len(k) > 255 { // shortstr, AMQP 0-9-1 §4.2.5.3
+			return p, fmt.Errorf("a key of the metadata has %d bytes, 255 fit", len(k))
+		}
+		n += len(k) + len(v)
+	}
+	if n > maxMeta {
+		return p, fmt.Errorf("the metadata has %d bytes, %d fit", n, maxMeta)
 	}
 	p.MessageId = m.UUID
 	p.Type = m.Metadata.Get(bus.MetaType)
