@@ -351,7 +351,10 @@ func (s *server) load(prev *language.City) error {
 		return err
 	}
 	if err := s.keepLog(l.city); err != nil {
-		return err
+		if prev == nil {
+			return err
+		}
+		s.log.Error("events of new types are not kept for programs until the next reload", "error", err)
 	}
 	if err := s.engine.Swap(l.city); err != nil {
 		return err

@@ -28,10 +28,8 @@ func wire(t *testing.T, name string) connectortest.Setup {
 	srv := httptest.NewServer(c.Handler())
 	client := httpclient.New(httpclient.Config{})
 	t.Cleanup(func() { client.Close(); srv.CloseClientConnections(); srv.Close(); _ = c.Close() })
-	gone := httptest.NewServer(nil)
-	gone.Close()
 	s := connectortest.Setup{City: c}
-	for url, to := range map[string]*connectors.Connector{srv.URL: &s.Connector, gone.URL: &s.Nowhere} {
+	for url, to := range map[string]*connectors.Connector{srv.URL: &s.Connector, connectortest.NobodysURL: &s.Nowhere} {
 		cs, ps := all.Build(content, all.Deps{Client: client, City: url})
 		if cs[name] == nil {
 			t.Fatalf("no connector %s: %v", name, ps)

@@ -80,9 +80,8 @@ anagrafe:
 	if far == nil {
 		t.Fatal(ps)
 	}
-	srv, gone := httptest.NewServer(far.Handler()), httptest.NewServer(nil)
+	srv := httptest.NewServer(far.Handler())
 	at.Store(srv.URL)
-	gone.Close()
 	t.Cleanup(func() {
 		client.Close()
 		srv.CloseClientConnections()
@@ -90,7 +89,7 @@ anagrafe:
 		_ = far.Close()
 	})
 	m := &municipality{}
-	m.Setup = connectortest.Setup{Connector: build(srv.URL), City: far, Nowhere: build(gone.URL), Args: m.args, Provoke: m.provoke,
+	m.Setup = connectortest.Setup{Connector: build(srv.URL), City: far, Nowhere: build(connectortest.NobodysURL), Args: m.args, Provoke: m.provoke,
 		Own: []string{"prepare_certificate", "draft"}}
 	return m
 }

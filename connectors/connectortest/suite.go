@@ -20,6 +20,10 @@ import (
 	"github.com/dime-bus/dime/internal/fault"
 )
 
+// NobodysURL is an address where nobody answers: a free port that a test gave back may
+// be another's by now.
+const NobodysURL = "http://127.0.0.1:1"
+
 // Setup is a connector and its far side, fresh for each test.
 type Setup struct {
 	Connector connectors.Connector
@@ -33,7 +37,7 @@ type Setup struct {
 	// Provoke gives arguments with which the operation ends in a fault that the
 	// connector itself finds; nil where the far side brings it about. Optional.
 	Provoke func(t *testing.T, op, fault string) map[string]any
-	// Nowhere is the same connector with nobody at its address.
+	// Nowhere is the same connector at NobodysURL.
 	Nowhere connectors.Connector
 }
 

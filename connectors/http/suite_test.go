@@ -229,8 +229,7 @@ func TestSuite(t *testing.T) {
 		if far == nil {
 			t.Fatal(ps)
 		}
-		srv, gone := httptest.NewServer(far.Handler()), httptest.NewServer(nil)
-		gone.Close()
+		srv := httptest.NewServer(far.Handler())
 		client := httpclient.New(httpclient.Config{})
 		t.Cleanup(func() {
 			client.Close()
@@ -238,7 +237,7 @@ func TestSuite(t *testing.T) {
 			srv.Close()
 			_ = far.Close()
 		})
-		s := connectortest.Setup{City: far, Connector: connector(t, srv.URL+"/water", client), Nowhere: connector(t, gone.URL, client)}
+		s := connectortest.Setup{City: far, Connector: connector(t, srv.URL+"/water", client), Nowhere: connector(t, connectortest.NobodysURL, client)}
 		n := 0
 		s.Args = func(t *testing.T, op string) map[string]any {
 			n++

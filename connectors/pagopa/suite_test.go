@@ -120,8 +120,6 @@ func newTown(t *testing.T) *town {
 	}
 	srv := httptest.NewServer(c.Handler())
 	at.Store(srv.URL)
-	gone := httptest.NewServer(nil)
-	gone.Close()
 	x := connector(t, srv.URL, host, client)
 	mux := http.NewServeMux()
 	for _, e := range x.Receive(tn.publish) {
@@ -135,7 +133,7 @@ func newTown(t *testing.T) *town {
 		face.Close()
 		_ = c.Close()
 	})
-	tn.Setup = connectortest.Setup{Connector: x, City: c, Nowhere: connector(t, gone.URL, host, client), Args: tn.args}
+	tn.Setup = connectortest.Setup{Connector: x, City: c, Nowhere: connector(t, connectortest.NobodysURL, host, client), Args: tn.args}
 	return tn
 }
 

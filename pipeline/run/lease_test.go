@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,47 +62,39 @@ func TestNoCallWithoutLease(t *testing.T) {
 // A call that is under way when the lease ends is cut off, and whoever owns the run
 // next asks what became of it.
 func TestACallEndsWithItsLease(t *testing.T) {
-	w := newWorldBare(t, "route: r\nfrom: {http: POST /v1/r}\nwithin: 1m\nsteps:\n  - call: sys.hold\n    as: held\n    with: {id: a}\n    undo: {none: x}\n"+
-		"  - call: sys.raw\n    with: {id: a}\n    undo: {none: x}\n"+
-		"  - call: sys.both\n    as: booked\n    with: {id: a}\n    undo: {none: x}\n")
-	var lost atomic.Bool
-	lost.Store(true)
-	w.refuse = func(op string, _ store.State, _ []store.Record) error {
-		if lost.Load() && op == "renew" {
-			return errors.New("the store can't be reached")
-		}
-		return nil
-	}
-	w.boot()
-	ended := make(chan time.Time, 10)
+	w := newWorld(t, "route: r\nfrom: {http: POST /v1/r}\nwithin: 1m\nsteps:\n  - call: sys.both\n    as: booked\n    with: {id: a}\n    undo: {none: x}\n")
+	ended := make(chan error, 10)
 	do := w.e.cfg.Do
 	w.e.cfg.Do = func(ctx context.Context, full string, op *connectors.Operation, c connectors.Call) (any, error) {
 		v, err := do(ctx, full, op, c)
 		if full == "sys.both" {
-			ended <- w.clock.Now()
+			ended <- context.Cause(ctx)
 		}
 		return v, err
 	}
-	w.script = map[string][]any{"hold": {4 * time.Second, map[string]any{"v": "x"}}, "raw": {3500 * time.Millisecond, map[string]any{"v": "x"}}, "both": {20 * time.Second, map[string]any{"v": "y"}}, "look": {map[string]any{"v": "y"}}}
+	w.script = map[string][]any{"both": {time.Minute, map[string]any{"v": "y"}}, "look": {map[string]any{"v": "y"}}}
 	ch := w.e.Ask(context.Background(), http("r", map[string]any{}))
 	w.clock.Settle()
-	w.pass(9900 * time.Millisecond)
+	w.e.cut()
 	if len(ended) > 0 {
 		t.Fatal("the call ended while the lease was good")
 	}
-	w.pass(200 * time.Millisecond)
+	x := w.e.live.get(w.newest().ID)
+	x.mu.Lock()
+	x.lease.Until = w.clock.Now()
+	x.mu.Unlock()
+	w.e.cut()
 	select {
-	case at := <-ended:
-		if at.Sub(epoch) > 10100*time.Millisecond {
-			t.Errorf("the call went on beyond the lease: %v", at)
+	case err := <-ended:
+		if !errors.Is(err, errLease) {
+			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the call goes on beyond the lease")
 	}
-	lost.Store(false)
 	w.pass(time.Minute)
 	<-ch
-	if got := w.states(); got != "done" || w.effects("hold") != 1 {
-		t.Errorf("%s, %d held\n%s", got, w.effects("hold"), w.kinds(w.newest().ID))
+	if got := w.states(); got != "done" || w.effects("both") != 0 {
+		t.Errorf("%s, %d effects of a call that was cut off and found\n%s", got, w.effects("both"), w.kinds(w.newest().ID))
 	}
 }

@@ -48,13 +48,11 @@ func (l *liveRuns) drop(x *exec) {
 	if len(l.by) > 0 {
 		return
 	}
-	if l.renewal != nil {
-		l.renewal()
-		l.renewal = nil
-	}
-	if l.end != nil {
-		l.end()
-		l.end = nil
+	for _, stop := range []*func(){&l.renewal, &l.end} {
+		if *stop != nil {
+			(*stop)()
+			*stop = nil
+		}
 	}
 	for _, ch := range l.idle {
 		close(ch)
@@ -93,6 +91,7 @@ func (e *Engine) renewAll() {
 		xs = append(xs, x)
 	}
 	l.mu.Unlock()
+	e.cut() // a renewal may take long to fail
 	if err := e.renew(xs); err != nil {
 		e.log.Error("renewing leases", "runs", len(xs), "error", err)
 	}
@@ -110,7 +109,7 @@ func (e *Engine) renewAll() {
 
 // cut ends what runs are doing whose lease has ended without a renewal: somebody
 // else may own them by now, and what a call comes to is not theirs to use (semantics
-// 11.4). It looks again when the next lease ends, for a renewal may take long to fail.
+// 11.4). It looks again when the next lease ends.
 func (e *Engine) cut() {
 	var next time.Time
 	var over []*exec
@@ -178,7 +177,7 @@ func (e *Engine) renew(xs []*exec) error {
 // kicked, never by polling: the store tells of commits, an alarm of due times.
 func (e *Engine) claimLoop() {
 	stop := e.store.OnWake(func() { e.loop.Kick(); e.pub.Kick() })
-	defer stop()
+	defer func() { stop(); e.background.Yield() }()
 	var alarm func()
 	for e.loop.Next() {
 		if alarm != nil {
@@ -191,13 +190,14 @@ func (e *Engine) claimLoop() {
 			e.loop.Done()
 			continue
 		}
-		if at, ok, err := e.store.NextDue(e.ctx); err == nil && ok {
-			if at.After(e.clock.Now()) {
-				alarm = e.clock.At(at, func() { e.loop.Kick(); e.pub.Kick() }) // a postponed outbox row may be due too
-			} else if !crowded && !e.draining.Load() {
-				// Due but not claimed: somebody else's, or a lease about to end.
-				alarm = e.clock.At(e.clock.Now().Add(100*time.Millisecond), e.loop.Kick)
-			}
+		at, ok, err := e.store.NextDue(e.ctx)
+		switch {
+		case err != nil && e.ctx.Err() == nil && !errors.Is(err, store.ErrClosed):
+			alarm = e.clock.At(e.clock.Now().Add(time.Second), e.loop.Kick)
+		case err == nil && ok && at.After(e.clock.Now()):
+			alarm = e.clock.At(at, func() { e.loop.Kick(); e.pub.Kick() }) // a postponed outbox row may be due too
+		case err == nil && ok && !crowded && !e.draining.Load():
+			alarm = e.clock.At(e.clock.Now().Add(100*time.Millisecond), e.loop.Kick) // somebody else's, or a lease about to end
 		}
 		e.loop.Done()
 	}
@@ -235,6 +235,7 @@ func (e *Engine) claim() (crowded bool, err error) {
 			return false, nil
 		}
 	}
+	e.background.Yield()
 	return false, nil
 }
 

@@ -34,11 +34,17 @@ type session struct {
 	broken  chan struct{} // it is lost
 
 	mu       sync.Mutex
-	returned map[address]string
+	returned map[address]returned
 }
 
-// address tells returns apart; two in flight with one address share their fate.
+// address tells returns apart; of several in flight with one address, as many hear
+// of a return as there were.
 type address struct{ id, exchange, key string }
+
+type returned struct {
+	times  int
+	reason string
+}
 
 type job struct {
 	exchange, key string
@@ -66,6 +72,7 @@ func (p *publisher) all(ctx context.Context, jobs []job) error {
 	for first := 0; first < len(jobs); {
 		// A batch larger than the window would wait for itself.
 		batch := jobs[first:min(first+max(1, cap(p.window)/4), len(jobs))]
+		batch[0].s = nil
 		n, err := p.some(ctx, batch)
 		first += n
 		if err != nil && !errors.Is(err, errLost) {
@@ -79,7 +86,7 @@ func (p *publisher) all(ctx context.Context, jobs []job) error {
 func (p *publisher) some(ctx context.Context, batch []job) (confirmed int, err error) {
 	started := 0
 	for i := range batch {
-		if err = p.start(ctx, &batch[i]); err != nil {
+		if err = p.start(ctx, &batch[i], batch[0].s); err != nil {
 			break
 		}
 		started++
@@ -99,8 +106,10 @@ func (p *publisher) some(ctx context.Context, batch []job) (confirmed int, err e
 	return confirmed, err
 }
 
-// start sends a job, which has a place in the window from then on.
-func (p *publisher) start(ctx context.Context, j *job) (err error) {
+// start sends a job, which has a place in the window from then on. It goes by the
+// channel of those before it: one of them that was lost with that must not arrive
+// behind it.
+func (p *publisher) start(ctx context.Context, j *job, before *session) (err error) {
 	select {
 	case p.window <- struct{}{}:
 	default:
@@ -118,6 +127,9 @@ func (p *publisher) start(ctx context.Context, j *job) (err error) {
 	s, err := p.session(ctx)
 	if err != nil {
 		return err
+	}
+	if before != nil && before != s {
+		return errLost
 	}
 	if j.dc, err = s.ch.PublishWithDeferredConfirm(j.exchange, j.key, true, false, j.p); err != nil {
 		err = failed(err)
@@ -221,7 +233,7 @@ func (p *publisher) settle(j *job) error {
 }
 
 // take looks for a message among the returned.
-func (s *session) take(a address) (reason string, returned bool) {
+func (s *session) take(a address) (reason string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -231,15 +243,20 @@ func (s *session) take(a address) (reason string, returned bool) {
 				s.returns = nil
 				continue
 			}
-			s.returned[address{r.MessageId, r.Exchange, r.RoutingKey}] = fmt.Sprintf("%s (%d)", r.ReplyText, r.ReplyCode)
+			at := address{r.MessageId, r.Exchange, r.RoutingKey}
+			s.returned[at] = returned{s.returned[at].times + 1, fmt.Sprintf("%s (%d)", r.ReplyText, r.ReplyCode)}
 			continue
 		default:
 		}
 		break
 	}
-	reason, returned = s.returned[a]
-	delete(s.returned, a)
-	return reason, returned
+	x, ok := s.returned[a]
+	if x.times--; x.times > 0 {
+		s.returned[a] = x
+	} else {
+		delete(s.returned, a)
+	}
+	return x.reason, ok
 }
 
 // run makes the channel again whenever it is lost.
@@ -276,7 +293,7 @@ func (p *publisher) open(conn *amqp091.Connection, net *wide) (*session, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &session{ch: ch, conn: net, broken: make(chan struct{}), returned: make(map[address]string)}
+	s := &session{ch: ch, conn: net, broken: make(chan struct{}), returned: make(map[address]returned)}
 	s.returns = ch.NotifyReturn(make(chan amqp091.Return, cap(p.window)))
 	if err := ch.Confirm(false); err != nil {
 		_ = ch.Close()

@@ -90,6 +90,9 @@ func (w *wide) flush() {
 		if len(w.buf) == 0 {
 			return
 		}
+		if cap(out) > 4*wideBuffer { // of large messages that came at once
+			out = nil
+		}
 		out, w.buf = w.buf, out[:0]
 		w.emptied()
 		w.mu.Unlock()

@@ -28,6 +28,12 @@ const (
 // the connection their channel (AMQP 0-9-1 §4.2.6).
 const maxMeta = 64 << 10
 
+// maxShort is a shortstr's longest (AMQP 0-9-1 §4.2.5.3).
+const maxShort = 255
+
+// maxReason leaves room for what the message came with.
+const maxReason = 2 << 10
+
 // marshal is watermill-amqp's wire form, with the AMQP properties that other
 // people's programs and the broker's own tools look at.
 func marshal(m *message.Message, now time.Time) (amqp091.Publishing, error) {
@@ -35,18 +41,23 @@ func marshal(m *message.Message, now time.Time) (amqp091.Publishing, error) {
 	if err != nil {
 		return p, err
 	}
+	p.MessageId = m.UUID
+	p.Type = m.Metadata.Get(bus.MetaType)
+	for _, s := range []string{p.MessageId, p.Type} {
+		if len(s) > maxShort {
+			return p, fmt.Errorf("an id or a type has %d bytes, %d fit", len(s), maxShort)
+		}
+	}
 	n := 0
 	for k, v := range m.Metadata {
-		if len(k) > 255 { // shortstr, AMQP 0-9-1 §4.2.5.3
-			return p, fmt.Errorf("a key of the metadata has %d bytes, 255 fit", len(k))
+		if len(k) > maxShort {
+			return p, fmt.Errorf("a key of the metadata has %d bytes, %d fit", len(k), maxShort)
 		}
-		n += len(k) + len(v)
+		n += len(k) + len(v) + 6 // their lengths and the type
 	}
 	if n > maxMeta {
 		return p, fmt.Errorf("the metadata has %d bytes, %d fit", n, maxMeta)
 	}
-	p.MessageId = m.UUID
-	p.Type = m.Metadata.Get(bus.MetaType)
 	p.Timestamp = now
 	if t := m.Metadata.Get(bus.MetaTime); t == "" {
 		p.Headers[bus.MetaTime] = now.UTC().Format(time.RFC3339Nano)
@@ -173,7 +184,7 @@ func again(dv amqp091.Delivery, attempts int, reason string) amqp091.Publishing 
 	h[headerTopic] = topicOf(dv)
 	h[headerAttempts] = strconv.Itoa(attempts)
 	if reason != "" {
-		h[headerReason] = reason
+		h[headerReason] = strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
 	}
 	return amqp091.Publishing{
 		Headers: h, ContentType: dv.ContentType, ContentEncoding: dv.ContentEncoding, DeliveryMode: amqp091.Persistent,

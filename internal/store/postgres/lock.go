@@ -32,7 +32,7 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error
 	for {
 		_, err := conn.Exec(ctx, "select pg_advisory_lock($1)", key)
 		var refused *pgconn.PgError
-		if errors.As(err, &refused) && refused.Code == stateLockTimeout && ctx.Err() == nil {
+		if errors.As(err, &refused) && refused.Code == stateLockTimeout && ctx.Err() == nil && !s.closed.Load() {
 			continue // the holder takes its time
 		}
 		if err != nil {

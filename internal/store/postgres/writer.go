@@ -147,7 +147,7 @@ func (w *writer) finish(batch []*job, err error) {
 	if errors.Is(err, errDoubt) {
 		w.s.forget(batch)
 	}
-	wake := false
+	wake := errors.Is(err, errDoubt) // it may have taken place
 	for _, j := range batch {
 		switch {
 		case err != nil:

@@ -97,9 +97,10 @@ func (s *Slots) Enter(ctx context.Context, priority int, route string) error {
 		return nil
 	case <-ctx.Done():
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !s.lines[priority].quit(route, place) {
-			s.pass()
+		left := s.lines[priority].quit(route, place)
+		s.mu.Unlock()
+		if !left {
+			s.Leave()
 		}
 		return context.Cause(ctx)
 	}
@@ -131,6 +132,15 @@ func (s *Slots) Leave() {
 	s.mu.Unlock()
 	if more != nil {
 		more()
+	}
+}
+
+// Yield is for who takes no more: what is kept goes to those who wait.
+func (s *Slots) Yield() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.more = nil; s.kept > 0; s.kept-- {
+		s.pass()
 	}
 }
 

@@ -50,6 +50,7 @@ create table outbox(id bigint generated always as identity primary key, run bigi
 create index outbox_new on outbox(id) where attempts = 0;
 create index outbox_due on outbox(due) where attempts > 0;
 create index outbox_run on outbox(run, id);
+create index outbox_held on outbox(holder) where holder is not null;
 
 create table version(digest text primary key, route text not null, label bigint not null, source bytea not null,
   first bigint not null, last bigint not null);
