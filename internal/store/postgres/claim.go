@@ -24,23 +24,16 @@ func (s *Store) Claim(ctx context.Context, worker string, max int) ([]store.Run,
 	var found []runRow
 	sent := s.local.Now()
 	// A claim whose answer is lost ends with its lease.
-	err := s.single(ctx, func(ctx context.Context) error {
-		found = found[:0] // of an attempt whose connection broke
-		rs, err := s.pool.Query(ctx, "select "+runColumns+" from claim($1, $2, $3, $4, $5, $6) r", s.at(), s.lease(), worker, quota[:], after[:], max)
-		if err != nil {
+	err := s.query(ctx, func(rs pgx.Rows) error {
+		var r runRow
+		into, done := r.fields()
+		if err := rs.Scan(into...); err != nil {
 			return err
 		}
-		return each(rs, func(rs pgx.Rows) error {
-			var r runRow
-			into, done := r.fields()
-			if err := rs.Scan(into...); err != nil {
-				return err
-			}
-			done()
-			found = append(found, r)
-			return nil
-		})
-	})
+		done()
+		found = append(found, r)
+		return nil
+	}, "select "+runColumns+" from claim($1, $2, $3, $4, $5, $6) r", s.at(), s.lease(), worker, quota[:], after[:], max)
 	if err != nil {
 		return nil, nil, fmt.Errorf("claiming runs: %w", err)
 	}
@@ -99,21 +92,14 @@ func pairs(ls []store.Lease) (ids, epochs []int64) {
 // and gives the runs for which it was still right.
 func (s *Store) leases(ctx context.Context, sql string, args ...any) (map[store.RunID]bool, error) {
 	still := make(map[store.RunID]bool)
-	err := s.single(ctx, func(ctx context.Context) error {
-		clear(still) // of an attempt whose connection broke
-		rs, err := s.pool.Query(ctx, sql, args...)
-		if err != nil {
+	err := s.query(ctx, func(rs pgx.Rows) error {
+		var id int64
+		if err := rs.Scan(&id); err != nil {
 			return err
 		}
-		return each(rs, func(rs pgx.Rows) error {
-			var id int64
-			if err := rs.Scan(&id); err != nil {
-				return err
-			}
-			still[store.RunID(id)] = true
-			return nil
-		})
-	})
+		still[store.RunID(id)] = true
+		return nil
+	}, sql, args...)
 	return still, err
 }
 

@@ -166,24 +166,39 @@ func (s *Store) over(err error) error {
 	return failure(err)
 }
 
-// query does a statement and hands each row to row.
+// query does a statement and hands each row to row: once, so that what broke off
+// between two rows is an error and not begun anew.
 func (s *Store) query(ctx context.Context, row func(pgx.Rows) error, sql string, args ...any) error {
-	return s.single(ctx, func(ctx context.Context) error {
+	var broken error
+	err := s.single(ctx, func(ctx context.Context) error {
 		rs, err := s.pool.Query(ctx, sql, args...)
 		if err != nil {
 			return err
 		}
-		return each(rs, row)
+		handed := false
+		err = each(rs, func(rs pgx.Rows) error {
+			handed = true
+			if row == nil {
+				return nil
+			}
+			return row(rs)
+		})
+		if handed {
+			broken = err
+			return nil
+		}
+		return err
 	})
+	if broken != nil {
+		return s.over(broken)
+	}
+	return err
 }
 
 // each hands on all rows and closes them.
 func each(rs pgx.Rows, row func(pgx.Rows) error) error {
 	defer rs.Close()
 	for rs.Next() {
-		if row == nil {
-			continue
-		}
 		if err := row(rs); err != nil {
 			return err
 		}
