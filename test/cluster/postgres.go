@@ -419,7 +419,8 @@ func usedPostgres(ctx context.Context, at, template, clean string) (name string,
 		return "", err
 	}
 	defer func() { err = errors.Join(err, c.Close(ctx)) }()
-	if _, err := c.Exec(ctx, "create table if not exists cleaned(template text, url text)"); err != nil {
+	if _, err := c.Exec(ctx, // two at once collide in the catalogue, "if not exists" or not
+		"begin; select pg_advisory_xact_lock(hashtext('cleaned')); create table if not exists cleaned(template text, url text); commit"); err != nil {
 		var p *pgconn.PgError // two tests at once
 		if !errors.As(err, &p) || p.Code != "23505" && p.Code != "42P07" {
 			return "", err
