@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/dime-bus/dime/bench/control"
 	"github.com/dime-bus/dime/internal/bus"
 	"github.com/dime-bus/dime/internal/bus/embedded"
 	"github.com/dime-bus/dime/internal/clock"
@@ -42,7 +43,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 					m.Ack()
 				}
 			}()
-			payload := make([]byte, 1024)
+			payload := control.Sample(1)
 			work := make(chan struct{}, b.N)
 			for range b.N {
 				work <- struct{}{}

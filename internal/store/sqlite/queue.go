@@ -129,6 +129,7 @@ func (s *Store) recoverQueues() error {
 		return err
 	}
 	s.seq = max(s.seq, kept)
+	s.durable = s.seq
 	if spent > 0 {
 		s.suspect = s.seq
 	}

@@ -34,7 +34,6 @@ func (s *Store) Publish(ctx context.Context, ms_ ...store.Message) error {
 	err := s.submit(ctx, func(t *tx) error {
 		first := s.seq
 		t.undo = append(t.undo, func() { s.seq = first })
-		kept := make([]store.Message, 0, len(ms_))
 		for i := range ms_ {
 			topic, err := t.topic(ms_[i].Topic)
 			if err != nil {
@@ -55,10 +54,7 @@ func (s *Store) Publish(ctx context.Context, ms_ ...store.Message) error {
 			}
 			m := ms_[i]
 			m.Seq, m.Attempts, m.At = s.seq, 0, rows.FromMS(rows.MS(at))
-			kept = append(kept, m)
-		}
-		if len(kept) > 0 {
-			t.after = append(t.after, func() { s.spread(kept) })
+			t.published = append(t.published, m)
 		}
 		return nil
 	})
@@ -88,6 +84,7 @@ func (t *tx) topic(name string) (int64, error) {
 func (s *Store) spread(ms []store.Message) {
 	var tell []*queue
 	s.mu.Lock()
+	s.durable = ms[len(ms)-1].Seq
 	for _, q := range s.queues {
 		if q.id == 0 {
 			continue
@@ -240,7 +237,7 @@ func (s *Store) pick(ctx context.Context, name string, max int) (out []store.Mes
 		if len(q.ready) == 0 {
 			q.ready = nil
 		}
-		behind := len(q.ready) == 0 && q.loaded < s.seq
+		behind := len(q.ready) == 0 && q.loaded < s.durable
 		s.mu.Unlock()
 		if !behind || len(out) == max {
 			break

@@ -110,6 +110,7 @@ type Store struct {
 	runsTo  int64 // ids below are reserved on disk
 	queues  map[string]*queue
 	seq     int64 // last message
+	durable int64 // last one that is committed: what is behind it belongs to the commit at work
 	recent  recent
 	suspect int64 // messages up to here were in the log when a process died
 	topics  map[string]int64

@@ -42,6 +42,8 @@ type tx struct {
 	after   []func() // once durable, before the callers are answered
 	wake    bool
 	touched map[*queue]struct{}
+
+	published []store.Message // ascending
 }
 
 // exec runs a statement that stays prepared for the life of the store.
@@ -99,14 +101,13 @@ func (s *Store) write() {
 			for { // what was sent before Close is still done
 				select {
 				case j := <-s.jobs:
-					s.commit(append(batch[:0], j))
+					batch = s.commit(append(batch[:0], j))
 				default:
 					return
 				}
 			}
 		}
-		batch = s.gather(batch)
-		s.commit(batch)
+		batch = s.commit(batch)
 	}
 }
 
@@ -117,6 +118,7 @@ func (s *Store) gather(batch []*job) []*job {
 		select {
 		case j := <-s.jobs:
 			batch = append(batch, j)
+			yielded = 0
 			continue
 		default:
 		}
@@ -128,11 +130,12 @@ func (s *Store) gather(batch []*job) []*job {
 	return batch
 }
 
-func (s *Store) commit(batch []*job) {
+// commit does a batch and what comes meanwhile, and returns its memory.
+func (s *Store) commit(batch []*job) []*job {
 	s.connMu.Lock()
 	now := s.now()
 	t := &tx{s: s, conn: s.conn, now: now, nowMS: rows.MS(now)}
-	err := s.attempt(t, batch)
+	batch, err := s.attempt(t, batch)
 	if err != nil {
 		s.mu.Lock()
 		for i := len(t.undo) - 1; i >= 0; i-- {
@@ -146,6 +149,9 @@ func (s *Store) commit(batch []*job) {
 		for _, f := range t.after {
 			f()
 		}
+		if len(t.published) > 0 {
+			s.spread(t.published)
+		}
 		if t.wake {
 			s.wake.Send()
 		}
@@ -156,12 +162,14 @@ func (s *Store) commit(batch []*job) {
 		}
 		close(j.done)
 	}
+	return batch
 }
 
-// attempt does a batch in one transaction.
-func (s *Store) attempt(t *tx, batch []*job) (err error) {
+// attempt does a batch in one transaction, and with it whoever comes while it is
+// at work: on another processor they get ready meanwhile.
+func (s *Store) attempt(t *tx, batch []*job) (_ []*job, err error) {
 	if err := t.exec("begin immediate"); err != nil {
-		return err
+		return batch, err
 	}
 	defer func() {
 		if err != nil && !t.conn.AutocommitEnabled() {
@@ -170,27 +178,32 @@ func (s *Store) attempt(t *tx, batch []*job) (err error) {
 			}
 		}
 	}()
-	// Ids are handed out before the commit and come in any order; a row behind all
-	// others fills a page to its end, one between them splits it. The jobs of a
-	// batch are concurrent, so their order is free.
-	slices.SortStableFunc(batch, func(a, b *job) int { return cmp.Compare(a.place, b.place) })
-	for _, j := range batch {
-		s.mu.Lock()
-		err := j.apply(t)
-		s.mu.Unlock()
-		if r, ok := err.(*refusal); ok { //nolint:errorlint // a refusal is never wrapped: this is the hot path
-			j.err = r.err
-			continue
+	for applied := 0; applied < len(batch); {
+		next := batch[applied:]
+		applied = len(batch)
+		// Ids are handed out before the commit and come in any order; a row behind all
+		// others fills a page to its end, one between them splits it. The jobs of a
+		// batch are concurrent, so their order is free.
+		slices.SortStableFunc(next, func(a, b *job) int { return cmp.Compare(a.place, b.place) })
+		for _, j := range next {
+			s.mu.Lock()
+			err := j.apply(t)
+			s.mu.Unlock()
+			if r, ok := err.(*refusal); ok { //nolint:errorlint // a refusal is never wrapped: this is the hot path
+				j.err = r.err
+				continue
+			}
+			if err != nil {
+				return batch, err
+			}
 		}
-		if err != nil {
-			return err
-		}
+		batch = s.gather(batch)
 	}
 	s.mu.Lock()
 	err = t.saveQueues()
 	s.mu.Unlock()
 	if err != nil {
-		return err
+		return batch, err
 	}
-	return t.exec("commit")
+	return batch, t.exec("commit")
 }
