@@ -11,7 +11,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/dime-bus/dime/bench/control"
 	"github.com/dime-bus/dime/internal/bus"
 	"github.com/dime-bus/dime/internal/bus/embedded"
 	"github.com/dime-bus/dime/internal/clock"
@@ -43,7 +42,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 					m.Ack()
 				}
 			}()
-			payload := control.Sample(1)
+			payload := make([]byte, 1024)
 			work := make(chan struct{}, b.N)
 			for range b.N {
 				work <- struct{}{}
