@@ -20,7 +20,7 @@ var migrations embed.FS
 
 // schemaVersion is the newest migration that this binary needs; a newer schema is
 // fine, for migrations only add, until meta.needs says otherwise.
-const schemaVersion = 5
+const schemaVersion = 6
 
 const versionTable = "schema_version"
 

@@ -22,7 +22,8 @@ const maxBatch = 256
 const (
 	rankRun = iota
 	rankQueue
-	rankLog // numbers messages: everybody waits for it
+	rankLog   // numbers messages: everybody waits for it
+	rankAudit // behind all others, for the same reason
 )
 
 // job is one caller's call of a function of the schema in a group commit.

@@ -223,7 +223,7 @@ func (s *Store) recover() (err error) {
 	if err := checkSchema(s.conn); err != nil {
 		return err
 	}
-	if err := sqlitex.ExecuteScript(s.conn, schema, nil); err != nil {
+	if err := sqlitex.ExecuteScript(s.conn, schema+auditSchema, nil); err != nil {
 		return fmt.Errorf("making tables: %w", err)
 	}
 	if err := sqlitex.ExecuteTransient(s.conn, fmt.Sprintf("pragma user_version=%d", SchemaVersion), nil); err != nil {

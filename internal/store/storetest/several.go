@@ -30,6 +30,7 @@ func severalTests() []entry {
 		{"a process that closes gives back what it holds", closeGivesBack},
 		{"ids, versions and tables are shared", shareAcross},
 		{"a shape that one process teaches, the other has to learn", shapesAcross},
+		{"several processes add to one audit", auditSeveral},
 	}
 }
 

@@ -42,7 +42,7 @@ func Start() time.Time { return time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC) }
 
 // Run runs the suite; open makes a fresh store for each test.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
-	for _, group := range [][]entry{journalTests(), orderTests(), eventTests(), keepTests(), queueTests(), rotateTests()} {
+	for _, group := range [][]entry{journalTests(), orderTests(), eventTests(), keepTests(), queueTests(), rotateTests(), auditTests()} {
 		for _, e := range group {
 			t.Run(e.name, func(t *testing.T) {
 				t.Parallel()
