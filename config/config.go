@@ -35,6 +35,14 @@ type Config struct {
 	Brokers   []Broker
 	Tokens    Tokens
 	Documents Documents
+	Audit     Audit
+}
+
+// Audit says whom the head of the audit is told, so that who cuts rows off is found.
+type Audit struct {
+	File  string        // a file outside the store, best on another disk; "" for none
+	URL   string        // https; "" for none
+	Every time.Duration // 1h
 }
 
 // The roles of a process (Config.Roles). A gateway serves requests, a worker
@@ -152,5 +160,6 @@ func Default() Config {
 		},
 		Limits:    Limits{Body: 1 << 20, Upload: 20 << 20, PerAddress: 1024, Connections: 16384, HeaderWithin: 5 * time.Second, BodyWithin: 30 * time.Second},
 		Documents: Documents{Office: "Servizi demografici"},
+		Audit:     Audit{Every: time.Hour},
 	}
 }

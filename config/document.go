@@ -30,6 +30,7 @@ type document struct {
 	Limits    *limitsDoc    `yaml:"limits"`
 	Tokens    *tokensDoc    `yaml:"tokens"`
 	Documents *documentsDoc `yaml:"documents"`
+	Audit     *auditDoc     `yaml:"audit"`
 	Clients   *yamldoc.Node `yaml:"clients"`
 	Brokers   *yamldoc.Node `yaml:"brokers"`
 	Cfg       *yamldoc.Node `yaml:"cfg"` // the routes' configuration: checked with them
@@ -74,6 +75,16 @@ type tokensDoc struct {
 type documentsDoc struct {
 	Office *string   `yaml:"office"`
 	Seals  []sealDoc `yaml:"seals"`
+}
+
+type auditDoc struct {
+	Witness *witnessDoc `yaml:"witness"`
+}
+
+type witnessDoc struct {
+	File  *string        `yaml:"file"`
+	URL   *string        `yaml:"url"`
+	Every *time.Duration `yaml:"every"`
 }
 
 type sealDoc struct {

@@ -213,6 +213,12 @@ func (l *loader) file(root *yamldoc.Node) {
 			l.cfg.Documents.Seals = append(l.cfg.Documents.Seals, Seal{l.secret(s.Key, at.Get("key")), l.secret(s.Certificate, at.Get("certificate"))})
 		}
 	}
+	if d.Audit != nil && d.Audit.Witness != nil {
+		w, c := d.Audit.Witness, &l.cfg.Audit
+		take(&c.File, w.File)
+		take(&c.URL, w.URL)
+		take(&c.Every, w.Every)
+	}
 	l.clients(d.Clients)
 	l.brokers(d.Brokers)
 }
@@ -383,6 +389,14 @@ func (l *loader) check() {
 		if u, err := url.Parse(t.JWKS); err != nil || u.Host == "" || u.Scheme != "https" {
 			l.add(l.at("tokens", "jwks"), "%q is not an https URL", t.JWKS)
 		}
+	}
+	if c.Audit.URL != "" {
+		if u, err := url.Parse(c.Audit.URL); err != nil || u.Host == "" || u.Scheme != "https" || u.User != nil {
+			l.add(l.at("audit", "witness"), "`url` is not an https URL without a password")
+		}
+	}
+	if c.Audit.Every < time.Minute {
+		l.add(l.at("audit", "witness"), "`every` is %s, less than a minute", c.Audit.Every)
 	}
 	if c.Documents.Office == "" {
 		l.add(l.at("documents", "office"), "`office` is empty; name the office that issues the certificates")

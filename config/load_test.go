@@ -72,6 +72,7 @@ engine: {ladder: [1s, 2s], found_by_slack: 0s, undo_patience: 1h, lease: 8s, ren
 limits: {body: 2MiB, upload: 3 KiB, connections_per_address: 8, connections: 9, header_within: 10s, body_within: 11s}
 tokens: {issuer: i, jwks: "https://j.example/k"}
 documents: {office: O, seals: [{key: "file:/k1", certificate: "file:/c1"}, {key: "env:K", certificate: "env:C"}]}
+audit: {witness: {file: /w, url: "https://w.example/d", every: 2h}}
 clients:
   crm: {secret: "env:S", routes: [a, "b-*"], publish: [e.d], subscribe: ["*"]}
   p: {kind: partner, secret: "file:/s"}
@@ -89,6 +90,7 @@ brokers:
 		Engine: Engine{[]time.Duration{time.Second, 2 * time.Second}, 0, time.Hour, 8 * time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Hour, 0, 5 * time.Second, 6, 7, 8},
 		Limits: Limits{2 << 20, 3 << 10, 8, 9, 10 * time.Second, 11 * time.Second}, Tokens: Tokens{"i", "https://j.example/k"},
 		Documents: Documents{"O", []Seal{{Secret{"file:/k1"}, Secret{"file:/c1"}}, {Secret{"env:K"}, Secret{"env:C"}}}},
+		Audit:     Audit{File: "/w", URL: "https://w.example/d", Every: 2 * time.Hour},
 		Clients: []Client{
 			{Name: "crm", Kind: "module", Secret: Secret{"env:S"}, Routes: []string{"a", "b-*"}, Publish: []string{"e.d"}, Subscribe: []string{"*"}},
 			{Name: "p", Kind: "partner", Secret: Secret{"file:/s"}},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dime-bus/dime/cmd/dime/trail"
 	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/internal/bus"
 	"github.com/dime-bus/dime/internal/bus/amqp"
@@ -193,8 +194,10 @@ work go on meanwhile. To run it again changes nothing.`,
 			if err := postgres.Migrate(cmd.Context(), cfg.Store.URLs[0], passwordOf(cfg.Store)); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date")
-			return err
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), "the schema is up to date"); err != nil {
+				return err
+			}
+			return trail.Beside(cmd.Context(), cfg, "store.migrate", "", map[string]any{"version": thisVersion().Version})
 		},
 	}
 	f.flags(cmd, "store", "store-password")

@@ -11,7 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dime-bus/dime/cmd/dime/trail"
 	"github.com/dime-bus/dime/config"
+	"github.com/dime-bus/dime/internal/audit"
 	"github.com/dime-bus/dime/internal/store"
 	"github.com/dime-bus/dime/internal/store/backup"
 	"github.com/dime-bus/dime/internal/store/erasures"
@@ -51,7 +53,9 @@ erasure does not reach them in a backup. Keep no backup longer than you need it.
 			if dry {
 				return dryBackup(cmd, cfg, &o, args[0])
 			}
+			done := trail.Around(cmd, cfg, "store.backup", args[0])
 			m, err := backup.Write(cmd.Context(), cfg.Data, args[0], thisVersion().Version)
+			done(err)
 			if err != nil {
 				return err
 			}
@@ -133,7 +137,9 @@ dime serve --listen 127.0.0.1:0, dime runs ls --state running,waiting`,
 			if dry {
 				r.Manifest, err = backup.Verify(args[0])
 			} else {
-				r.Manifest, err = backup.Restore(cmd.Context(), args[0], cfg.Data, check)
+				if r.Manifest, err = backup.Restore(cmd.Context(), args[0], cfg.Data, check); err == nil {
+					err = trail.Beside(cmd.Context(), cfg, audit.ActionRestore, args[0], map[string]any{"state_of": r.At})
+				}
 			}
 			if err != nil {
 				return err

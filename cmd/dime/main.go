@@ -82,7 +82,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newServe(), newCity(), newLint(), newTest(), newToken(),
 		newRuns(), newEvents(), newDocuments(), newConnectors(), newVersion(), newDocs(),
-		newBackup(), newRestore(), newSubject(), newKeys(), newDoctor(), newMigrate(),
+		newBackup(), newRestore(), newSubject(), newKeys(), newDoctor(), newMigrate(), newAudit(),
 		&cobra.Command{
 			Use:   "exit-codes",
 			Short: "What the exit codes of dime mean",

@@ -139,11 +139,11 @@ func (s *server) gauges() error {
 		}
 		return 0
 	}
-	return s.metrics.Gauges(
+	return s.metrics.Gauges(append(s.trail.Gauges(),
 		telemetry.Gauge{Name: "ready", Help: "1 while requests are taken.", Read: func() float64 { return truth(s.ready.Load()) }},
 		telemetry.Gauge{Name: "unmatched_events", Help: "Events about money that no run took and no person settled (dime events ls).", Read: s.unmatchedEvents},
 		telemetry.Gauge{Name: "draining", Help: "1 while the bus stops.", Read: func() float64 { return truth(s.engine.Draining()) }},
-	)
+	)...)
 }
 
 func (s *server) unmatchedEvents() float64 {

@@ -129,6 +129,7 @@ func serve(ctx context.Context, errOut io.Writer, c *content, cfg config.Config,
 		s.log.Info("stopping: no new runs, those under way finish or hand back")
 		err := ready.withdraw()
 		s.drain()
+		s.trail.Stopped()
 		return err
 	case err := <-failed:
 		return err

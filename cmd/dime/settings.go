@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dime-bus/dime/cmd/dime/trail"
 	"github.com/dime-bus/dime/config"
 )
 
@@ -28,6 +29,14 @@ func (s *settings) flags(cmd *cobra.Command, names ...string) {
 			}
 		}
 	}
+}
+
+func newAudit() *cobra.Command {
+	return trail.Command(func() trail.Host {
+		var at settings
+		return trail.Host{Flags: at.flags, Quiet: errQuiet, Usage: func(err error) error { return usageError{err} },
+			Load: func(cmd *cobra.Command) (config.Config, error) { cfg, _, err := at.load(cmd); return cfg, err }}
+	})
 }
 
 func contentDefault() string {

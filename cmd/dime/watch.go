@@ -84,6 +84,9 @@ func (s *server) reload() {
 	start := time.Now()
 	s.content.leftOut = nil
 	err := s.load(s.engine.City())
+	if aerr := s.trail.Reloaded(s.content, tops(), err); aerr != nil {
+		s.log.Error("a change of the content is not in the audit", "error", aerr)
+	}
 	s.metrics.Reloaded(time.Now(), err == nil)
 	var refused refusedError
 	switch {

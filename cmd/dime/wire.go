@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dime-bus/dime/cmd/dime/trail"
 	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/activation"
@@ -60,6 +61,7 @@ type server struct {
 	engine  *run.Engine
 	intake  *intake.Intake // nil unless this process is a worker
 	gateway *gateway.Gateway
+	trail   *trail.Trail
 
 	public, admin, soap net.Listener
 	publicServer        *gateway.Server
@@ -118,6 +120,9 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 	}
 	s.closers = append(s.closers, erased.Close)
 	if err := s.openStore(ctx, key, erased); err != nil {
+		return s, err
+	}
+	if s.trail, err = trail.New(cfg, s.store, s.has(config.Timers), log, s.worker, v.Version, v.Revision); err != nil {
 		return s, err
 	}
 	if err := s.openBus(); err != nil {
@@ -215,7 +220,7 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		Runs: adminEngine{s.engine}, City: func() gateway.City { return *s.inForce.Load() },
 		Ready: s.isReady, Metrics: s.metrics.Handler(), Log: log, Open: cfg.AdminOpen, Status: s.status, Withdraw: s.withdraw,
 		Unmatched: s.unmatched, Settle: s.settleEvent, Settled: s.settled,
-		Tasks: s.tasks(),
+		Tasks: s.tasks(), Audit: s.trail.Act,
 	})
 	if err != nil {
 		return s, err
@@ -230,7 +235,8 @@ func newServer(ctx context.Context, c *content, cfg config.Config, o serveOption
 		s.soapServer = gateway.NewServer(soap, s.outside, limits, log)
 	}
 	s.adminServer = gateway.NewServer(s.admin, admin, gateway.Limits{HeaderWithin: cfg.Limits.HeaderWithin, BodyWithin: cfg.Limits.BodyWithin}, log)
-	return s, s.load(nil)
+	err = s.load(nil)
+	return s, errors.Join(err, s.trail.Reloaded(s.content, tops(), err))
 }
 
 // listenOutside opens what the outside calls, where this process is a gateway; it
@@ -426,6 +432,7 @@ func (s *server) start(ctx context.Context) (failed <-chan error, err error) {
 		go desk.Work(ctx)
 		go keys.Run(ctx)
 		go s.retain(ctx)
+		go s.trail.Run(ctx)
 	}
 	if s.members != nil {
 		go s.members.Run(ctx)

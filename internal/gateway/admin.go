@@ -39,6 +39,8 @@ type AdminConfig struct {
 	Settled func(ctx context.Context, after int64) (any, error)
 	// Tasks are further acts and questions of people, by net/http pattern.
 	Tasks map[string]AdminTask
+	// Audit writes down who does what, before it is done and after; see audited.
+	Audit func(ctx context.Context, a Audited) (row int64, err error)
 	// Status is further facts for /status; may be nil.
 	Status func() map[string]any
 }
@@ -58,33 +60,53 @@ type AdminConfig struct {
 // It has no accounts: whoever reaches it may act, under the name in `as`, which
 // the journal keeps. It listens on loopback unless configuration says otherwise.
 func NewAdmin(cfg AdminConfig) (http.Handler, error) {
-	if cfg.Runs == nil || cfg.City == nil || cfg.Ready == nil || cfg.Log == nil {
-		return nil, errors.New("making the admin face: Runs, City, Ready and Log are needed")
+	if cfg.Runs == nil || cfg.City == nil || cfg.Ready == nil || cfg.Log == nil || cfg.Audit == nil {
+		return nil, errors.New("making the admin face: Runs, City, Ready, Log and Audit are needed")
 	}
-	a := &admin{cfg}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { a.send(w, 200, map[string]any{"status": "live"}) })
-	mux.HandleFunc("GET /readyz", a.ready)
+	a := newAdmin(cfg)
+	sites := http.NewCrossOriginProtection()
+	sites.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		a.problem(w, http.StatusForbidden, Problem{Title: "Another site asks", Detail: "a page of another site sent this request; the admin face does nothing for it"})
+	}))
+	return a.guard(sites.Handler(a.mux)), nil
+}
+
+type admin struct {
+	cfg      AdminConfig
+	mux      *http.ServeMux
+	patterns []string // all that were given to handle
+}
+
+// newAdmin lays out the face. Every pattern goes through handle.
+func newAdmin(cfg AdminConfig) *admin {
+	a := &admin{cfg: cfg, mux: http.NewServeMux()}
+	a.handle("GET /livez", func(w http.ResponseWriter, _ *http.Request) { a.send(w, 200, map[string]any{"status": "live"}) })
+	a.handle("GET /readyz", a.ready)
 	if cfg.Metrics != nil {
-		mux.Handle("GET /metrics", cfg.Metrics)
+		a.handle("GET /metrics", cfg.Metrics.ServeHTTP)
 	}
-	mux.HandleFunc("GET /status", a.status)
-	mux.HandleFunc("GET /runs", a.list)
-	mux.HandleFunc("GET /runs/{run}", a.show)
-	mux.HandleFunc("POST /runs/{run}/{act}", a.act)
+	a.handle("GET /status", a.status)
+	a.handle("GET /runs", a.list)
+	a.handle("GET /runs/{run}", a.show)
+	for _, word := range []string{"cancel", "replay", "skip", "resolve", "settle"} {
+		a.handle("POST /runs/{run}/"+word, func(w http.ResponseWriter, r *http.Request) { a.act(w, r, word) })
+	}
+	a.mux.HandleFunc("POST /runs/{run}/{act}", func(w http.ResponseWriter, r *http.Request) {
+		a.refuse(w, fault.New(fault.NotFound, "there is no act %q; there are cancel, replay, skip, resolve, settle", r.PathValue("act")))
+	})
 	if cfg.Withdraw != nil {
-		mux.HandleFunc("POST /documents/{code}/withdraw", a.withdraw)
+		a.handle("POST /documents/{code}/withdraw", a.withdraw)
 	}
 	if cfg.Unmatched != nil && cfg.Settle != nil && cfg.Settled != nil {
-		mux.HandleFunc("GET /events/unmatched", func(w http.ResponseWriter, r *http.Request) { a.events(w, r, cfg.Unmatched) })
-		mux.HandleFunc("GET /events/settled", func(w http.ResponseWriter, r *http.Request) { a.events(w, r, cfg.Settled) })
-		mux.HandleFunc("POST /events/{event}/settle", a.settle)
+		a.handle("GET /events/unmatched", func(w http.ResponseWriter, r *http.Request) { a.events(w, r, cfg.Unmatched) })
+		a.handle("GET /events/settled", func(w http.ResponseWriter, r *http.Request) { a.events(w, r, cfg.Settled) })
+		a.handle("POST /events/{event}/settle", a.settle)
 	}
 	for pattern, do := range cfg.Tasks {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.task(w, r, do) })
+		a.handle(pattern, func(w http.ResponseWriter, r *http.Request) { a.task(w, r, do) })
 	}
-	mux.HandleFunc("GET /routes", a.routes)
-	mux.HandleFunc("GET /connectors", func(w http.ResponseWriter, _ *http.Request) {
+	a.handle("GET /routes", a.routes)
+	a.handle("GET /connectors", func(w http.ResponseWriter, _ *http.Request) {
 		list := []Connector{}
 		for _, c := range cfg.City().Connectors {
 			c.Operations = slices.Clone(c.Operations)
@@ -96,18 +118,12 @@ func NewAdmin(cfg AdminConfig) (http.Handler, error) {
 		}
 		a.send(w, 200, list)
 	})
-	mux.HandleFunc("GET /connectors/{name}", a.connector)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	a.handle("GET /connectors/{name}", a.connector)
+	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, fault.New(fault.NotFound, "%s %s is nothing here; there are /livez /readyz /metrics /status /runs /routes /connectors", r.Method, r.URL.Path))
 	})
-	sites := http.NewCrossOriginProtection()
-	sites.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		a.problem(w, http.StatusForbidden, Problem{Title: "Another site asks", Detail: "a page of another site sent this request; the admin face does nothing for it"})
-	}))
-	return a.guard(sites.Handler(mux)), nil
+	return a
 }
-
-type admin struct{ cfg AdminConfig }
 
 func (a *admin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -242,15 +258,11 @@ func (a *admin) show(w http.ResponseWriter, r *http.Request) {
 // maxAct bounds the body of an act; a result that a person states may be large.
 const maxAct = 1 << 20
 
-func (a *admin) act(w http.ResponseWriter, r *http.Request) {
-	run, word := r.PathValue("run"), r.PathValue("act")
+func (a *admin) act(w http.ResponseWriter, r *http.Request, word string) {
+	run := r.PathValue("run")
 	do := map[string]func(context.Context, string, Act) (any, error){
 		"cancel": a.cfg.Runs.Cancel, "replay": a.cfg.Runs.Replay, "skip": a.cfg.Runs.Skip, "resolve": a.cfg.Runs.Resolve, "settle": a.cfg.Runs.Settle,
 	}[word]
-	if do == nil {
-		a.refuse(w, fault.New(fault.NotFound, "there is no act %q; there are cancel, replay, skip, resolve, settle", word))
-		return
-	}
 	act, err := readAct(http.MaxBytesReader(w, r.Body, maxAct))
 	if err == nil {
 		err = act.check(word)

@@ -14,7 +14,7 @@ import (
 func TestAdminUnmatchedEvents(t *testing.T) {
 	var calls []string
 	cfg := AdminConfig{
-		Runs: &runs{}, City: func() City { return testCity(t) }, Ready: func(context.Context) error { return nil }, Log: slog.New(slog.DiscardHandler),
+		Audit: noAudit, Runs: &runs{}, City: func() City { return testCity(t) }, Ready: func(context.Context) error { return nil }, Log: slog.New(slog.DiscardHandler),
 		Unmatched: func(_ context.Context, after int64) (any, error) { return []int64{after + 1}, nil },
 		Settled:   func(_ context.Context, after int64) (any, error) { return []int64{after + 2}, nil },
 		Settle: func(_ context.Context, event int64, reason, by string) (any, error) {

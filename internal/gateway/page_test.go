@@ -219,7 +219,7 @@ func (r *runs) Resolve(_ context.Context, _ string, a Act) (any, error) { return
 
 func admin1(t *testing.T, r *runs, ready error) http.Handler {
 	t.Helper()
-	h, err := NewAdmin(AdminConfig{Runs: r, City: func() City { return testCity(t) }, Ready: func(context.Context) error { return ready },
+	h, err := NewAdmin(AdminConfig{Audit: noAudit, Runs: r, City: func() City { return testCity(t) }, Ready: func(context.Context) error { return ready },
 		Log: slog.New(slog.DiscardHandler), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") })})
 	if err != nil {
 		t.Fatal(err)

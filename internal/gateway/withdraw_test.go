@@ -13,7 +13,7 @@ import (
 func TestAdminWithdraws(t *testing.T) {
 	var calls []string
 	cfg := AdminConfig{
-		Runs: &runs{}, City: func() City { return testCity(t) }, Ready: func(context.Context) error { return nil }, Log: slog.New(slog.DiscardHandler),
+		Audit: noAudit, Runs: &runs{}, City: func() City { return testCity(t) }, Ready: func(context.Context) error { return nil }, Log: slog.New(slog.DiscardHandler),
 		Withdraw: func(_ context.Context, code, reason, by string) (any, error) {
 			if code != "C1" {
 				return nil, fault.New(fault.NotFound, "no document has this code")
