@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dime-bus/dime/cmd/dime/inquire"
 	"github.com/dime-bus/dime/config"
 	"github.com/dime-bus/dime/internal/document/archive"
 	"github.com/dime-bus/dime/internal/document/certificate"
@@ -104,7 +105,7 @@ func (s *server) archive() (*archive.Archive, error) {
 			if op == nil || !op.Keyed {
 				return "", fault.New(fault.Contract, "there is no keyed operation %s.%s; documents need it for their numbers", protocolRegister, protocolOperation)
 			}
-			return inquire[string](ctx, s.guards.of(protocolRegister), op, r.Key, "protocol", map[string]any{
+			return inquire.Field[string](ctx, s.guards.of(protocolRegister), op, r.Key, "protocol", map[string]any{
 				"direction": "outgoing", "subject": r.Subject, "office": r.Office, "correspondent": r.Holder,
 				"sha256": hex.EncodeToString(r.SHA256[:]),
 			})

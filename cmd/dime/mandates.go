@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/dime-bus/dime/cmd/dime/inquire"
 	"github.com/dime-bus/dime/connectors"
 	"github.com/dime-bus/dime/internal/taxcode"
 )
@@ -25,9 +26,19 @@ func (s *server) mandates(ctx context.Context, deputy, principal, purpose string
 	if purpose == "" {
 		purpose = "none"
 	}
-	valid, err := inquire[bool](ctx, s.guards.of(mandateRegister), op, "", "valid", map[string]any{"deputy": deputy, "principal": principal, "purpose": purpose})
+	valid, err := inquire.Field[bool](ctx, s.guards.of(mandateRegister), op, "", "valid", map[string]any{"deputy": deputy, "principal": principal, "purpose": purpose})
 	if err != nil {
 		return false, fmt.Errorf("asking the register of mandates: %w", err)
 	}
 	return valid, nil
+}
+
+// operation finds one of the city's; nil where there is none.
+func (s *server) operation(connector, name string) *connectors.Operation {
+	for _, op := range s.engine.City().Connectors[connector].Operations {
+		if op.Name == name {
+			return op
+		}
+	}
+	return nil
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 	"github.com/dime-bus/dime/internal/gateway"
 	"github.com/dime-bus/dime/internal/taxcode"
 	"github.com/dime-bus/dime/pipeline/run"
+	"github.com/dime-bus/dime/pipeline/run/disclosing"
 	"github.com/dime-bus/dime/pipeline/run/erasing"
 )
 
@@ -23,21 +27,21 @@ func newSubject() *cobra.Command {
 	var a admin
 	cmd := &cobra.Command{
 		Use:   "subject",
-		Short: "Erase what a live server keeps of a person",
+		Short: "Erase or export what a live server keeps of a person",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	adminFlag(&a, cmd)
-	cmd.AddCommand(newSubjectErase(&a), newSubjectErasures(&a))
+	cmd.AddCommand(newSubjectErase(&a), newSubjectErasures(&a), newSubjectExport(&a))
 	return cmd
 }
 
-// erase is the body of POST /subjects/erase.
+// erase is the body of POST /subjects/erase and /subjects/export.
 type erase struct {
 	Subject string `json:"subject"`
 	As      string `json:"as"`
 	Reason  string `json:"reason"`
-	DryRun  bool   `json:"dry_run"`
+	DryRun  bool   `json:"dry_run,omitempty"`
 }
 
 func newSubjectErase(a *admin) *cobra.Command {
@@ -144,17 +148,25 @@ func (s *server) desk() (*erasing.Desk, error) {
 		}}, nil
 }
 
-func (s *server) eraseTask(ctx context.Context, _ func(string) string, body []byte) (any, error) {
-	var x erase
+// readErase checks an act on a person.
+func readErase(body []byte) (x erase, err error) {
 	if err := gateway.Decode(body, &x); err != nil {
-		return nil, err
+		return x, err
 	}
 	if err := gateway.Who(x.As, x.Reason); err != nil {
-		return nil, err
+		return x, err
 	}
-	// A slip of the pen would erase nobody and say that all is well.
+	// A slip of the pen would reach nobody and say that all is well.
 	if !taxcode.Valid(strings.ToUpper(strings.TrimSpace(x.Subject))) {
-		return nil, &fault.Error{Kind: fault.Invalid, Pointer: "/subject", Detail: "this is no codice fiscale: a letter or its check character is wrong"}
+		return x, &fault.Error{Kind: fault.Invalid, Pointer: "/subject", Detail: "this is no codice fiscale: a letter or its check character is wrong"}
+	}
+	return x, nil
+}
+
+func (s *server) eraseTask(ctx context.Context, _ func(string) string, body []byte) (any, error) {
+	x, err := readErase(body)
+	if err != nil {
+		return nil, err
 	}
 	d, err := s.desk()
 	if err != nil {
@@ -174,4 +186,59 @@ func (s *server) erasuresTask(ctx context.Context, _ func(string) string, _ []by
 	}
 	rs, err := d.List(ctx)
 	return map[string]any{"erasures": rs}, err
+}
+
+func newSubjectExport(a *admin) *cobra.Command {
+	var x erase
+	cmd := &cobra.Command{
+		Use:   "export TAX_CODE",
+		Short: "Write all that the bus holds of a person, in clear, for who asks for it",
+		Long: `Write all that the bus holds of a person to the standard output, as JSON and in
+clear, to answer a request for access (GDPR art. 15): the runs that are sealed for
+that person with their timelines, the events of the last days that name him, and the
+documents that were issued to him. What it does not hold is listed under "elsewhere".
+
+A run that is marked "shared" concerns other persons too: take their data out before
+you hand it over. Who exported whom, and why, is in the audit.`,
+		Example: "  dime subject export RSSMRA80A01L736U --as anna --reason 'request 112/2026' > person.json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if x.As == "" || x.Reason == "" {
+				return usageError{errors.New("this shows a person's data: say who you are with --as and why with --reason")}
+			}
+			x.Subject = args[0]
+			var v json.RawMessage
+			if err := a.do(cmd.Context(), http.MethodPost, "/subjects/export", x, &v); err != nil {
+				return err
+			}
+			return (&output{format: "json"}).print(cmd.OutOrStdout(), v, nil)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&x.As, "as", "", "who exports: your name or user, kept in the audit (required)")
+	f.StringVar(&x.Reason, "reason", "", "why, kept in the audit (required)")
+	return cmd
+}
+
+func (s *server) exportTask(ctx context.Context, _ func(string) string, body []byte) (any, error) {
+	x, err := readErase(body)
+	if err != nil {
+		return nil, err
+	}
+	m, ok := s.store.(disclosing.Memory)
+	if !ok {
+		return nil, errors.New("the store can't look for a person's runs")
+	}
+	city := s.engine.City()
+	d := disclosing.Desk{Store: m, Log: busLog{s.bus}.Log, Topics: slices.Collect(maps.Keys(city.Events)), Now: time.Now,
+		Purpose: func(route string) string {
+			if r := city.Routes[route]; r != nil {
+				return r.Purpose
+			}
+			return ""
+		}}
+	if s.documents != nil {
+		d.Documents = func(ctx context.Context, who string) (any, error) { return s.documents.HeldBy(ctx, who) }
+	}
+	return d.Gather(ctx, x.Subject)
 }

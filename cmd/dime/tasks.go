@@ -6,6 +6,7 @@ import "github.com/dime-bus/dime/internal/gateway"
 func (s *server) tasks() map[string]gateway.AdminTask {
 	return map[string]gateway.AdminTask{
 		"POST /subjects/erase":           s.eraseTask,
+		"POST /subjects/export":          s.exportTask,
 		"GET /subjects/erasures":         s.erasuresTask,
 		"POST /connectors/{name}/pause":  s.pauseTask,
 		"POST /connectors/{name}/resume": s.resumeTask,

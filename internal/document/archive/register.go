@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -201,4 +202,42 @@ func (a *Archive) Expire(ctx context.Context, max int) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// Kept is an issued document as its holder is told of it.
+type Kept struct {
+	Kind      string         `json:"kind"`
+	Code      string         `json:"code"`
+	Protocol  string         `json:"protocol"`
+	Issued    time.Time      `json:"issued"`
+	Withdrawn *Withdrawn     `json:"withdrawn,omitempty"`
+	Data      map[string]any `json:"data"`
+}
+
+// HeldBy lists the issued documents of a person, in no order. It reads every
+// record: a holder has no index.
+func (a *Archive) HeldBy(ctx context.Context, taxCode string) ([]Kept, error) {
+	const page = 500
+	prefix, want := "draft/", Code(taxCode)
+	out := []Kept{}
+	for after := prefix; ; {
+		rows, err := a.cfg.Table.List(ctx, prefix, after, page)
+		if err != nil {
+			return nil, fmt.Errorf("listing a person's documents: %w", err)
+		}
+		for _, row := range rows {
+			after = row.Key
+			r := &record{}
+			if err := json.Unmarshal(row.Value, r); err != nil {
+				return nil, fmt.Errorf("reading a document's record: %w", err)
+			}
+			if r.Issued && Code(r.Content.Holder) == want {
+				out = append(out, Kept{r.Content.Kind, r.Code, r.Protocol, r.At, r.Withdrawn, r.Content.Data})
+			}
+		}
+		// A page may hold rows behind the prefix, which List leaves out.
+		if len(rows) == 0 {
+			return out, nil
+		}
+	}
 }

@@ -1,4 +1,5 @@
-package main
+// Package inquire calls an operation that the house itself needs, outside any run.
+package inquire
 
 import (
 	"context"
@@ -10,19 +11,8 @@ import (
 	"github.com/dime-bus/dime/pipeline/run"
 )
 
-// operation finds one of the city's; nil where there is none.
-func (s *server) operation(connector, name string) *connectors.Operation {
-	for _, op := range s.engine.City().Connectors[connector].Operations {
-		if op.Name == name {
-			return op
-		}
-	}
-	return nil
-}
-
-// inquire calls an operation that the house itself needs, safe or keyed, under its
-// backend's policy, and reads one field of the answer.
-func inquire[T any](ctx context.Context, g run.Guard, op *connectors.Operation, key, field string, args map[string]any) (T, error) {
+// Field calls an operation, safe or keyed, under its backend's policy, and reads one field of the answer.
+func Field[T any](ctx context.Context, g run.Guard, op *connectors.Operation, key, field string, args map[string]any) (T, error) {
 	p := op.Policy.Or(connectors.DefaultPolicy())
 	pause := p.Backoff
 	for attempt := 1; ; attempt++ {
