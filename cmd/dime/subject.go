@@ -2,24 +2,21 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dime-bus/dime/cmd/dime/trail"
 	"github.com/dime-bus/dime/internal/clock"
 	"github.com/dime-bus/dime/internal/fault"
 	"github.com/dime-bus/dime/internal/gateway"
 	"github.com/dime-bus/dime/internal/taxcode"
 	"github.com/dime-bus/dime/pipeline/run"
-	"github.com/dime-bus/dime/pipeline/run/disclosing"
 	"github.com/dime-bus/dime/pipeline/run/erasing"
 )
 
@@ -189,35 +186,9 @@ func (s *server) erasuresTask(ctx context.Context, _ func(string) string, _ []by
 }
 
 func newSubjectExport(a *admin) *cobra.Command {
-	var x erase
-	cmd := &cobra.Command{
-		Use:   "export TAX_CODE",
-		Short: "Write all that the bus holds of a person, in clear, for who asks for it",
-		Long: `Write all that the bus holds of a person to the standard output, as JSON and in
-clear, to answer a request for access (GDPR art. 15): the runs that are sealed for
-that person with their timelines, the events of the last days that name him, and the
-documents that were issued to him. What it does not hold is listed under "elsewhere".
-
-A run that is marked "shared" concerns other persons too: take their data out before
-you hand it over. Who exported whom, and why, is in the audit.`,
-		Example: "  dime subject export RSSMRA80A01L736U --as anna --reason 'request 112/2026' > person.json",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if x.As == "" || x.Reason == "" {
-				return usageError{errors.New("this shows a person's data: say who you are with --as and why with --reason")}
-			}
-			x.Subject = args[0]
-			var v json.RawMessage
-			if err := a.do(cmd.Context(), http.MethodPost, "/subjects/export", x, &v); err != nil {
-				return err
-			}
-			return (&output{format: "json"}).print(cmd.OutOrStdout(), v, nil)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&x.As, "as", "", "who exports: your name or user, kept in the audit (required)")
-	f.StringVar(&x.Reason, "reason", "", "why, kept in the audit (required)")
-	return cmd
+	return trail.SubjectExport(func(ctx context.Context, in, out any) error {
+		return a.do(ctx, http.MethodPost, "/subjects/export", in, out)
+	}, func(err error) error { return usageError{err} })
 }
 
 func (s *server) exportTask(ctx context.Context, _ func(string) string, body []byte) (any, error) {
@@ -225,20 +196,5 @@ func (s *server) exportTask(ctx context.Context, _ func(string) string, body []b
 	if err != nil {
 		return nil, err
 	}
-	m, ok := s.store.(disclosing.Memory)
-	if !ok {
-		return nil, errors.New("the store can't look for a person's runs")
-	}
-	city := s.engine.City()
-	d := disclosing.Desk{Store: m, Log: busLog{s.bus}.Log, Topics: slices.Collect(maps.Keys(city.Events)), Now: time.Now,
-		Purpose: func(route string) string {
-			if r := city.Routes[route]; r != nil {
-				return r.Purpose
-			}
-			return ""
-		}}
-	if s.documents != nil {
-		d.Documents = func(ctx context.Context, who string) (any, error) { return s.documents.HeldBy(ctx, who) }
-	}
-	return d.Gather(ctx, x.Subject)
+	return trail.Gather(ctx, s.store, s.engine.City(), busLog{s.bus}.Log, s.documents, x.Subject)
 }

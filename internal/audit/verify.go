@@ -114,7 +114,7 @@ func (v *Verifier) Row(r store.AuditRow) error {
 	switch {
 	case r.Seq <= v.prev:
 		v.find(r.Seq, "row %d stands behind row %d: rows were put in another order, or twice", r.Seq, v.prev)
-	case r.Seq > v.prev+1 && r.Seq == v.prev+2:
+	case r.Seq == v.prev+2:
 		v.find(r.Seq-1, "row %d is missing", r.Seq-1)
 	case r.Seq > v.prev+1:
 		v.find(v.prev+1, "rows %d to %d are missing", v.prev+1, r.Seq-1)
@@ -134,7 +134,9 @@ func (v *Verifier) Row(r store.AuditRow) error {
 	if r.Action == ActionRestore {
 		v.restore = fmt.Sprintf(" (row %d says that a backup was restored at %s: what came behind the backup is gone by that)", r.Seq, r.At.UTC().Format(time.RFC3339))
 	}
-	v.prev, v.before = max(v.prev, r.Seq), r.Hash
+	if r.Seq > v.prev { // what stands at a wrong place is not what follows was written behind
+		v.prev, v.before = r.Seq, r.Hash
+	}
 	return nil
 }
 
