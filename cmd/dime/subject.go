@@ -138,8 +138,11 @@ func (s *server) desk() (*erasing.Desk, error) {
 	if !ok {
 		return nil, errors.New("the store can't look for a person's runs")
 	}
-	return &erasing.Desk{Store: m, Clock: clock.Real{}, Log: s.log,
+	return &erasing.Desk{Store: m, Clock: clock.Real{}, Log: s.log, Audit: s.trail.Destroys,
 		Cancel: func(ctx context.Context, id, as, reason string) error {
+			if err := s.trail.Record(ctx, as, "runs.cancel", id, reason, map[string]any{"by": "erasure"}); err != nil {
+				return err
+			}
 			_, err := s.engine.Cancel(ctx, id, run.Act{As: as, Reason: reason})
 			return err
 		}}, nil

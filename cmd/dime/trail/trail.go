@@ -74,6 +74,13 @@ func (t *Trail) Record(ctx context.Context, who, action, target, reason string, 
 	return t.admin.Record(ctx, who, action, target, reason, detail)
 }
 
+// Destroys writes that a person's keys are about to be destroyed, as who asked for it
+// wants: at once, or when the person's runs have ended.
+func (t *Trail) Destroys(ctx context.Context, as, request, subject string, runs int) error {
+	_, err := t.server.Write(ctx, audit.Act{Who: as, Action: "subjects.destroy", Target: request, Person: subject, Detail: map[string]any{"runs": runs}})
+	return err
+}
+
 // Reloaded writes a release of content: taken or refused. The first of a process is
 // its start, and without its row the process does not serve.
 func (t *Trail) Reloaded(content fs.FS, tops []string, refused error) error {

@@ -43,6 +43,9 @@ type Desk struct {
 	Clock  clock.Clock
 	Log    *slog.Logger
 	Cancel func(ctx context.Context, run, as, reason string) error
+	// Audit writes down that a request's keys are about to be destroyed, by the name
+	// of who asked; what can't be written is not done yet. nil writes nothing.
+	Audit func(ctx context.Context, as, request, subject string, runs int) error
 }
 
 // States of a request.
@@ -194,6 +197,11 @@ func (d *Desk) step(ctx context.Context, id string) (Report, error) {
 	}
 	// What could not be undone stands, and its content goes: the right does not wait
 	// for a far side.
+	if d.Audit != nil {
+		if err := d.Audit(ctx, r.As, id, r.Subject, runs); err != nil {
+			return Report{}, fmt.Errorf("carrying out the erasure %s: %w", id, err)
+		}
+	}
 	if err := d.Store.Erase(ctx, r.Subject); err != nil {
 		return Report{}, fmt.Errorf("carrying out the erasure %s: %w", id, err)
 	}

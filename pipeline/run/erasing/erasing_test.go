@@ -115,6 +115,32 @@ func TestWhoHasNoLiveRunsIsErasedAtOnce(t *testing.T) {
 	}
 }
 
+// What can't be written down is not destroyed, and is tried again.
+func TestWithoutItsRowNoKeyIsDestroyed(t *testing.T) {
+	d := newDesk(t)
+	id := d.run(store.Done)
+	full, rows := store.ErrFull, 0
+	d.Audit = func(_ context.Context, as, request, subject string, runs int) error {
+		if full == nil {
+			rows++
+			d.readable(id, true)
+			if as != "anna" || request == "" || subject != person || runs != 1 {
+				t.Errorf("the row is %s %s %s %d", as, request, subject, runs)
+			}
+		}
+		return full
+	}
+	if _, err := d.Ask(t.Context(), person, "anna", "art. 17", false); !errors.Is(err, store.ErrFull) {
+		t.Fatal(err)
+	}
+	d.readable(id, true)
+	full = nil
+	if err := d.Look(t.Context()); err != nil || rows != 1 {
+		t.Fatal(rows, err)
+	}
+	d.readable(id, false)
+}
+
 // Semantics 10.5: live runs have 30 days, and nothing is refused.
 func TestLiveRunsAreWaitedForThenCancelled(t *testing.T) {
 	d := newDesk(t)
