@@ -338,3 +338,28 @@ func TestDebiansToolsAcceptTheSealAndRefuseAnyChange(t *testing.T) {
 func is(taxCode string) func(string) bool {
 	return func(holder string) bool { return holder == taxCode }
 }
+
+// Drafts are nobody's yet, and documents are their holder's.
+func TestHeldBy(t *testing.T) {
+	f, ctx := newFixture(t), context.Background()
+	_, one := f.issue(t, "a")
+	f.issue(t, "b")
+	if _, err := f.Prepare(ctx, "draft", content()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Withdraw(ctx, one.Code, "errore", "anna"); err != nil {
+		t.Fatal(err)
+	}
+	held, err := f.HeldBy(ctx, strings.ToLower(holder))
+	if err != nil || len(held) != 2 {
+		t.Fatalf("%+v, %v", held, err)
+	}
+	for _, k := range held {
+		if k.Kind != "residence" || k.Protocol == "" || k.Data["name"] != "Niccolò D'Angiò" || (k.Withdrawn != nil) != (k.Code == one.Code) {
+			t.Errorf("%+v", k)
+		}
+	}
+	if held, err := f.HeldBy(ctx, "VRDLGU80A01H501X"); err != nil || len(held) != 0 {
+		t.Errorf("another's: %+v, %v", held, err)
+	}
+}
